@@ -1,0 +1,197 @@
+//! [`SecretSource`]: where a configured secret comes from, read when it is needed.
+
+use std::{
+    env, fmt, fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use tokio::process::Command;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::AuthError;
+
+/// The longest that a command may take to print a secret.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
+/// The largest secret that is read.
+const LARGEST: usize = 1 << 20;
+
+/// Where a secret comes from. It is read at each use, so that a replaced file or a new password is seen.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum SecretSource {
+    /// Written down in the configuration.
+    Literal(SecretString),
+    /// An environment variable.
+    Env(String),
+    /// A file; one trailing newline is not part of it.
+    File(PathBuf),
+    /// What a program prints; one trailing newline is not part of it. It gets 30 s and no input.
+    Command(Vec<String>),
+}
+
+impl SecretSource {
+    /// Reads it. A Tokio runtime is needed for a command.
+    ///
+    /// # Errors
+    /// [`NotConfigured`](crate::ErrorKind::NotConfigured) if the variable is unset, the file absent or either is empty;
+    /// [`Configuration`](crate::ErrorKind::Configuration) if a file cannot be read or a command fails. Both name the
+    /// source.
+    pub async fn read(&self) -> Result<SecretString, AuthError> {
+        let secret = match self {
+            Self::Literal(secret) => return Ok(secret.clone()),
+            Self::Env(name) => Zeroizing::new(match env::var(name) {
+                Ok(value) => value,
+                Err(env::VarError::NotPresent) => {
+                    return Err(self.error(AuthError::not_configured("the environment variable is not set")));
+                }
+                Err(env::VarError::NotUnicode(_)) => {
+                    return Err(self.error(AuthError::configuration("the environment variable is not UTF-8")));
+                }
+            }),
+            Self::File(path) => {
+                let bytes = fs::read(path).map_err(|error| {
+                    let what = match error.kind() {
+                        std::io::ErrorKind::NotFound => AuthError::not_configured("the file does not exist"),
+                        _ => AuthError::configuration("the file cannot be read"),
+                    };
+                    self.error(what.with_source(error))
+                })?;
+                self.text(bytes)?
+            }
+            Self::Command(argv) => self.text(self.run(argv).await?)?,
+        };
+        if secret.is_empty() {
+            return Err(self.error(AuthError::not_configured("it is empty")));
+        }
+        Ok(SecretString::from(secret.as_str()))
+    }
+
+    /// A number that changes when what is behind it does, as far as that can be told quickly.
+    pub fn revision(&self) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Self::Literal(_) | Self::Command(_) => return None,
+            Self::Env(name) => Zeroizing::new(env::var(name).unwrap_or_default()).hash(&mut hasher),
+            Self::File(path) => {
+                let metadata = fs::metadata(path).ok();
+                metadata.as_ref().map(fs::Metadata::len).hash(&mut hasher);
+                metadata.and_then(|m| m.modified().ok()).hash(&mut hasher);
+            }
+        }
+        Some(hasher.finish())
+    }
+
+    async fn run(&self, argv: &[String]) -> Result<Vec<u8>, AuthError> {
+        let Some((program, arguments)) = argv.split_first() else {
+            return Err(self.error(AuthError::configuration("the command is empty")));
+        };
+        let mut command = Command::new(program);
+        // What it writes to stderr is not shown: asking for a token never prints.
+        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(COMMAND_DEADLINE, command.output())
+            .await
+            .map_err(|_| self.error(AuthError::transient("the command did not end within 30 s")))?
+            .map_err(|error| self.error(AuthError::configuration("the command cannot be run").with_source(error)))?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(self.error(AuthError::configuration(format!(
+            "the command failed ({}); run it by hand to see why",
+            output.status
+        ))))
+    }
+
+    fn text(&self, bytes: Vec<u8>) -> Result<Zeroizing<String>, AuthError> {
+        if bytes.len() > LARGEST {
+            return Err(self.error(AuthError::configuration("it is larger than any secret")));
+        }
+        let mut text = String::from_utf8(bytes).map_err(|error| {
+            error.into_bytes().zeroize();
+            self.error(AuthError::configuration("it is not UTF-8 text"))
+        })?;
+        if text.ends_with('\n') {
+            text.pop();
+            if text.ends_with('\r') {
+                text.pop();
+            }
+        }
+        Ok(Zeroizing::new(text))
+    }
+
+    fn error(&self, error: AuthError) -> AuthError {
+        error.with_origin(self.to_string())
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("a literal in the configuration"),
+            Self::Env(name) => write!(f, "environment variable {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            // Arguments may be secret.
+            Self::Command(argv) => write!(f, "command {}", argv.first().map_or("", String::as_str)),
+        }
+    }
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretSource({self})")
+    }
+}
+
+impl From<SecretString> for SecretSource {
+    fn from(secret: SecretString) -> Self {
+        Self::Literal(secret)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    fn sh(script: &str) -> SecretSource {
+        SecretSource::Command(["sh", "-c", script].map(str::to_owned).to_vec())
+    }
+
+    #[tokio::test]
+    async fn one_trailing_newline_is_not_part_of_a_secret() {
+        let file = std::env::temp_dir().join(format!("keyfob-secret-{}", std::process::id()));
+        for (content, secret) in [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), ("a\n\n", "a\n")] {
+            fs::write(&file, content).unwrap();
+            assert_eq!(SecretSource::File(file.clone()).read().await.unwrap().expose_secret(), secret);
+        }
+        fs::remove_file(&file).unwrap();
+        let error = SecretSource::File(file).read().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotConfigured);
+        assert_eq!(sh("echo abc").read().await.unwrap().expose_secret(), "abc");
+    }
+
+    #[tokio::test]
+    async fn a_failing_or_silent_command_is_named_without_its_arguments() {
+        let error = sh("echo marker; exit 3").read().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains("command sh") && !format!("{error:?}").contains("marker"), "{error}");
+        assert_eq!(sh("true").read().await.unwrap_err().kind(), ErrorKind::NotConfigured);
+    }
+
+    #[test]
+    fn a_changed_file_has_another_revision() {
+        let file = std::env::temp_dir().join(format!("keyfob-revision-{}", std::process::id()));
+        fs::write(&file, "one").unwrap();
+        let source = SecretSource::File(file.clone());
+        let before = source.revision();
+        assert_eq!(before, source.revision());
+        fs::write(&file, "another").unwrap();
+        assert_ne!(before, source.revision());
+        fs::remove_file(&file).unwrap();
+    }
+}

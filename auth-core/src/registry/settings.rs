@@ -1,0 +1,385 @@
+//! [`Settings`]: what a configuration file says, for factories to read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fmt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::SecretSource;
+use crate::AuthError;
+
+/// One table of a configuration file, read key by key.
+///
+/// What is read is noted, so that [`finish`](Self::finish) can tell which keys nobody knows. Every error names the key, its
+/// line and what was meant.
+///
+/// # Examples
+/// ```
+/// use keyfob_auth_core::registry::{Settings, Value};
+///
+/// let settings = Settings::new("profile.work").with("issuer", Value::String("https://idp.example".into()), Some(3));
+/// assert_eq!(settings.require_string("issuer")?, "https://idp.example");
+/// assert!(settings.string("client_id")?.is_none());
+/// settings.finish()?;
+/// # Ok::<_, keyfob_auth_core::AuthError>(())
+/// ```
+pub struct Settings {
+    name: String,
+    file: Option<PathBuf>,
+    line: Option<usize>,
+    entries: BTreeMap<String, Entry>,
+    asked: Mutex<BTreeSet<String>>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    value: Value,
+    line: Option<usize>,
+}
+
+/// A value of a configuration file.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Value {
+    /// A text.
+    String(String),
+    /// A whole number.
+    Integer(i64),
+    /// A number with a fraction.
+    Float(f64),
+    /// `true` or `false`.
+    Bool(bool),
+    /// A list.
+    List(Vec<Self>),
+    /// A table, with the line of each key.
+    Table(BTreeMap<String, (Self, Option<usize>)>),
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::String(_) => "a text",
+            Self::Integer(_) => "a whole number",
+            Self::Float(_) => "a number",
+            Self::Bool(_) => "true or false",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+impl Settings {
+    /// An empty table of this name (`profile.work`).
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), file: None, line: None, entries: BTreeMap::new(), asked: Mutex::default() }
+    }
+
+    /// Says which file it is from: errors name it, and relative paths start in its folder.
+    #[must_use]
+    pub fn in_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.file = Some(file.into());
+        self
+    }
+
+    /// Says on which line it starts.
+    #[must_use]
+    pub fn at_line(mut self, line: Option<usize>) -> Self {
+        self.line = line;
+        self
+    }
+
+    /// Adds a key and its line.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: Value, line: Option<usize>) -> Self {
+        self.entries.insert(key.into(), Entry { value, line });
+        self
+    }
+
+    /// The table's full name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The last part of its name: the profile's.
+    pub fn label(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or_default()
+    }
+
+    /// Whether the key is there.
+    pub fn has(&self, key: &str) -> bool {
+        self.ask(key).is_some()
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn string(&self, key: &str) -> Result<Option<String>, AuthError> {
+        match self.ask(key) {
+            None => Ok(None),
+            Some(Entry { value: Value::String(text), .. }) => Ok(Some(text.clone())),
+            Some(entry) => Err(self.wrong(key, entry, "a text")),
+        }
+    }
+
+    /// A text that must be there and not empty.
+    ///
+    /// # Errors
+    /// If it is absent, empty or something else.
+    pub fn require_string(&self, key: &str) -> Result<String, AuthError> {
+        match self.string(key)? {
+            Some(text) if !text.is_empty() => Ok(text),
+            Some(_) => Err(self.bad(key, "must not be empty")),
+            None => Err(self.error(format!("{}: the key `{key}` is missing", self.name), self.line)),
+        }
+    }
+
+    /// One of these texts.
+    ///
+    /// # Errors
+    /// If it is anything else; the error lists them.
+    pub fn one_of(&self, key: &str, choices: &[&'static str]) -> Result<Option<&'static str>, AuthError> {
+        let Some(text) = self.string(key)? else { return Ok(None) };
+        let found = choices.iter().copied().find(|choice| *choice == text);
+        let meant = || format!("is {text:?}, but must be one of {}{}", list(choices), closest(&text, choices.iter().copied()));
+        found.map(Some).ok_or_else(|| self.bad(key, &meant()))
+    }
+
+    /// A list of texts.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<String>>, AuthError> {
+        let Some(entry) = self.ask(key) else { return Ok(None) };
+        let texts = match &entry.value {
+            Value::List(values) => values.iter().map(|v| if let Value::String(s) = v { Some(s.clone()) } else { None }).collect(),
+            _ => None,
+        };
+        texts.map(Some).ok_or_else(|| self.wrong(key, entry, "a list of texts"))
+    }
+
+    /// `true` or `false`.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn bool(&self, key: &str) -> Result<Option<bool>, AuthError> {
+        match self.ask(key) {
+            None => Ok(None),
+            Some(Entry { value: Value::Bool(value), .. }) => Ok(Some(*value)),
+            Some(entry) => Err(self.wrong(key, entry, "true or false")),
+        }
+    }
+
+    /// A whole number, not negative.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn integer(&self, key: &str) -> Result<Option<u64>, AuthError> {
+        let Some(entry) = self.ask(key) else { return Ok(None) };
+        let number = if let Value::Integer(number) = entry.value { u64::try_from(number).ok() } else { None };
+        number.map(Some).ok_or_else(|| self.wrong(key, entry, "a whole number, 0 or more"))
+    }
+
+    /// A time in seconds.
+    ///
+    /// # Errors
+    /// If it is no whole number.
+    pub fn seconds(&self, key: &str) -> Result<Option<Duration>, AuthError> {
+        Ok(self.integer(key)?.map(Duration::from_secs))
+    }
+
+    /// A path: `~/` is the home folder, and a relative one starts in the configuration file's folder.
+    ///
+    /// # Errors
+    /// If it is no text.
+    pub fn path(&self, key: &str) -> Result<Option<PathBuf>, AuthError> {
+        Ok(self.string(key)?.map(|text| self.resolve(&text)))
+    }
+
+    /// A secret: a text, or a table with one of `env`, `file` and `command`.
+    ///
+    /// # Errors
+    /// If it has none of these forms.
+    pub fn secret(&self, key: &str) -> Result<Option<SecretSource>, AuthError> {
+        let Some(entry) = self.ask(key) else { return Ok(None) };
+        let source = match &entry.value {
+            Value::String(text) => Some(SecretSource::Literal(text.clone().into())),
+            Value::Table(table) if table.len() == 1 => table.iter().next().and_then(|(form, (value, _))| match (form.as_str(), value) {
+                ("env", Value::String(name)) if !name.is_empty() => Some(SecretSource::Env(name.clone())),
+                ("file", Value::String(path)) if !path.is_empty() => Some(SecretSource::File(self.resolve(path))),
+                ("command", Value::List(argv)) if !argv.is_empty() => argv
+                    .iter()
+                    .map(|part| if let Value::String(part) = part { Some(part.clone()) } else { None })
+                    .collect::<Option<_>>()
+                    .map(SecretSource::Command),
+                _ => None,
+            }),
+            _ => None,
+        };
+        const FORMS: &str = "a text, { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", …] }";
+        source.map(Some).ok_or_else(|| self.wrong(key, entry, FORMS))
+    }
+
+    /// A table below this one.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn table(&self, key: &str) -> Result<Option<Self>, AuthError> {
+        match self.ask(key) {
+            None => Ok(None),
+            Some(Entry { value: Value::Table(entries), line }) => Ok(Some(Self {
+                name: format!("{}.{key}", self.name),
+                file: self.file.clone(),
+                line: *line,
+                entries: entries.iter().map(|(key, (value, line))| (key.clone(), Entry { value: value.clone(), line: *line })).collect(),
+                asked: Mutex::default(),
+            })),
+            Some(entry) => Err(self.wrong(key, entry, "a table")),
+        }
+    }
+
+    /// Whether the value is a table.
+    pub fn is_table(&self, key: &str) -> bool {
+        matches!(self.ask(key), Some(Entry { value: Value::Table(_), .. }))
+    }
+
+    /// The keys whose secrets are written down literally.
+    pub fn literal_secrets<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        names.iter().copied().filter(|name| matches!(self.entries.get(*name), Some(Entry { value: Value::String(_), .. })))
+    }
+
+    /// Checks that every key was one that somebody asked for.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) for the first that was not, with what was probably meant.
+    pub fn finish(&self) -> Result<(), AuthError> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((key, entry)) = self.entries.iter().find(|(key, _)| !asked.contains(*key)) else { return Ok(()) };
+        let known: Vec<&str> = asked.iter().map(String::as_str).collect();
+        let meant = closest(key, known.iter().copied());
+        let known = if meant.is_empty() { format!("; known here: {}", known.join(", ")) } else { String::new() };
+        Err(self.error(format!("{}: unknown key `{key}`{meant}{known}", self.name), entry.line))
+    }
+
+    /// An error about this key, for what only its reader can judge.
+    pub fn bad(&self, key: &str, what: &str) -> AuthError {
+        let line = self.entries.get(key).map_or(self.line, |entry| entry.line);
+        self.error(format!("{}: `{key}` {what}", self.name), line)
+    }
+
+    fn wrong(&self, key: &str, entry: &Entry, meant: &str) -> AuthError {
+        self.bad(key, &format!("must be {meant}, not {}", entry.value.kind()))
+    }
+
+    fn ask(&self, key: &str) -> Option<&Entry> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+        self.entries.get(key)
+    }
+
+    fn error(&self, message: String, line: Option<usize>) -> AuthError {
+        let error = AuthError::configuration(message);
+        match (&self.file, line) {
+            (Some(file), Some(line)) => error.with_origin(format!("{}, line {line}", file.display())),
+            (Some(file), None) => error.with_origin(file.display().to_string()),
+            (None, Some(line)) => error.with_origin(format!("line {line}")),
+            (None, None) => error,
+        }
+    }
+
+    fn resolve(&self, path: &str) -> PathBuf {
+        if let (Some(rest), Some(home)) = (path.strip_prefix("~/"), env::home_dir()) {
+            return home.join(rest);
+        }
+        self.file.as_deref().and_then(Path::parent).map_or_else(|| path.into(), |folder| folder.join(path))
+    }
+}
+
+/// `"a", "b" or "c"`.
+fn list(choices: &[&str]) -> String {
+    let quoted: Vec<String> = choices.iter().map(|choice| format!("{choice:?}")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// `; did you mean "…"?` if one of them is near.
+pub(crate) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| format!("; did you mean `{candidate}`?"))
+        .unwrap_or_default()
+}
+
+impl fmt::Debug for Settings {
+    /// The keys only: values may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("name", &self.name)
+            .field("file", &self.file)
+            .field("keys", &self.entries.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({})", self.kind())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::String(text.into())
+    }
+
+    fn settings() -> Settings {
+        Settings::new("profile.work")
+            .in_file("/etc/keyfob.toml")
+            .at_line(Some(1))
+            .with("issuer", text("https://idp"), Some(2))
+            .with("isuer", text("x"), Some(3))
+            .with("scopes", Value::List(vec![text("a"), Value::Integer(1)]), Some(4))
+            .with("secret", Value::Table([("envv".into(), (text("X"), Some(5)))].into()), Some(5))
+            .with("flow", text("divice"), Some(6))
+    }
+
+    #[test]
+    fn errors_name_key_line_and_what_was_meant() {
+        let s = settings();
+        assert_eq!(s.require_string("issuer").unwrap(), "https://idp");
+        let said = |error: AuthError| error.to_string();
+        assert_eq!(said(s.finish().unwrap_err()), "profile.work: unknown key `flow`; known here: issuer [/etc/keyfob.toml, line 6]");
+        assert_eq!(
+            said(s.strings("scopes").unwrap_err()),
+            "profile.work: `scopes` must be a list of texts, not a list [/etc/keyfob.toml, line 4]"
+        );
+        assert!(said(s.secret("secret").unwrap_err()).contains("{ env = \"NAME\" }"));
+        let flow = said(s.one_of("flow", &["device", "client_credentials"]).unwrap_err());
+        assert!(flow.contains("did you mean `device`?") && flow.contains("line 6"), "{flow}");
+        let isuer = said(s.finish().unwrap_err());
+        assert!(isuer.contains("`isuer`; did you mean `issuer`?"), "{isuer}");
+        assert!(said(s.require_string("client_id").unwrap_err()).contains("`client_id` is missing"));
+    }
+
+    #[test]
+    fn paths_start_in_the_files_folder() {
+        let s = Settings::new("x").in_file("/etc/keyfob.toml").with("a", text("k.pem"), None).with("b", text("/k.pem"), None);
+        assert_eq!(s.path("a").unwrap(), Some("/etc/k.pem".into()));
+        assert_eq!(s.path("b").unwrap(), Some("/k.pem".into()));
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let s = Settings::new("x").with("secret", text("marker"), None);
+        assert!(!format!("{s:?} {:?}", text("marker")).contains("marker"));
+    }
+}

@@ -1,0 +1,2 @@
+//! keyfob: credentials for Rust services.
+pub use keyfob_auth_core::*;

@@ -1,0 +1,155 @@
+//! The server's process: started in a group of its own, and ended with it.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::distribution::Distribution;
+use super::options::Options;
+use super::realm::{ADMIN, ADMIN_PASSWORD};
+use super::Error;
+
+/// Waits until its standard input closes, then ends the process group it was given.
+///
+/// It closes when [`Server`] drops it, and when the process that holds the other end dies. The whole group is
+/// ended because the pid alone does not do: kc.sh runs Java as its child, and only becomes the Java process itself
+/// after a start that rebuilt the server's files.
+const WATCHDOG: &str = "read -r _; kill -s KILL -- \"-$1\"";
+
+/// A started server. Dropping it ends the process and waits for that.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    watchdog: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts `kc.sh start-dev`; it answers some time later.
+    pub(super) fn spawn(
+        distribution: &Distribution,
+        options: &Options,
+        base: &str,
+        port: u16,
+    ) -> Result<Self, Error> {
+        let log = options.folder.join(format!("server-{port}.log"));
+        let output = File::create(&log)?;
+        let mut command = Command::new(&distribution.script);
+        for (name, _) in std::env::vars_os() {
+            // Keycloak takes any of its options from the environment.
+            if name.to_string_lossy().starts_with("KC_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .arg("start-dev")
+            .args(["--db=dev-mem", "--http-host=127.0.0.1"])
+            .args([format!("--http-port={port}"), format!("--hostname={base}")])
+            .args(dpop_is_preview(&options.version).then_some("--features=dpop"))
+            .env("JAVA", &distribution.java)
+            .env("KC_BOOTSTRAP_ADMIN_USERNAME", ADMIN)
+            .env("KC_BOOTSTRAP_ADMIN_PASSWORD", ADMIN_PASSWORD)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        own_group(&mut command);
+        let mut child =
+            command.spawn().map_err(|error| Error(format!("{}: {error}", distribution.script.display())))?;
+        match watch(child.id()) {
+            Ok(watchdog) => Ok(Self { child, watchdog, log }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(Error(format!("sh: {error}")))
+            }
+        }
+    }
+
+    /// The id of the process and of its group.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The file with the server's output.
+    pub(super) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// How the process ended, if it has.
+    pub(super) fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.exited().is_some() {
+            // Its id may be another's by now.
+            let _ = self.watchdog.kill();
+        }
+        drop(self.watchdog.stdin.take());
+        let _ = self.watchdog.wait();
+        // Should the watchdog have been ended by someone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A loopback port that is free now.
+pub(super) fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// The last lines of a file, or why they cannot be read.
+pub(super) fn tail(file: &Path, lines: usize) -> String {
+    let text = match fs::read(file) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => return format!("{}: {error}", file.display()),
+    };
+    let all = text.lines().collect::<Vec<_>>();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn watch(group: u32) -> io::Result<Child> {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", WATCHDOG, "watchdog", &group.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    own_group(&mut command);
+    command.spawn()
+}
+
+/// Out of the terminal's foreground group, and whole where it is to be ended.
+#[cfg(unix)]
+fn own_group(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn own_group(_command: &mut Command) {}
+
+/// DPoP had to be switched on before 26.4.
+fn dpop_is_preview(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < (26, 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dpop_is_preview;
+
+    #[test]
+    fn dpop_is_a_preview_before_26_4() {
+        assert!(dpop_is_preview("26.3.9"));
+        assert!(dpop_is_preview("25.0.6"));
+        assert!(!dpop_is_preview("26.4.0"));
+        assert!(!dpop_is_preview("26.7.4"));
+        assert!(!dpop_is_preview("27.0.0"));
+    }
+}
