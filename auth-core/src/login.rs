@@ -81,9 +81,9 @@ impl Login {
     /// (RFC 6749 section 6).
     #[must_use]
     pub fn renewed_by(&self, answer: Self) -> Self {
+        let rotated = answer.refresh_token.is_some() && answer.refresh_token_hash() != self.refresh_token_hash();
         let mut fields = self.fields.clone();
         fields.extend(answer.fields);
-        let rotated = answer.refresh_token.is_some();
         Self {
             reusable: if rotated { answer.reusable } else { self.reusable || answer.reusable },
             refresh_expires_at: answer

@@ -108,6 +108,12 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
         Keep::Memory
     }
 
+    /// Whether its logins hold a [binding key](Login::binding_key). A session of such a provider on a store that drops
+    /// keys is refused when it is built.
+    fn binds_logins(&self) -> bool {
+        false
+    }
+
     /// A number that changes when the local secret does (a key file replaced), so that a refusal is tried again at once.
     ///
     /// It is asked whenever a remembered refusal would be returned, so it must be quick.

@@ -1,1 +1,7 @@
-//! Tokens that are given.
+//! Tokens that are given: a literal, or what a callback of the application returns.
+//!
+//! Use it through the facade `keyfob` (feature `static`, module `static_token`).
+
+mod provider;
+
+pub use self::provider::StaticToken;

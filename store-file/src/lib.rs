@@ -1,1 +1,10 @@
-//! Token store in files.
+#![doc = include_str!("docs.md")]
+
+pub mod atomic;
+mod format;
+mod lease;
+mod lock;
+mod private;
+mod store;
+
+pub use self::store::FileStore;

@@ -1,14 +1,18 @@
-//! SKELETON
-use crate::AuthError;
-/// Where tokens may go.
-#[derive(Clone, Debug, Default)]
-pub struct Origins(Vec<String>);
-impl Origins {
-    /// Parses origins.
-    ///
-    /// # Errors
-    /// If one is no https origin.
-    pub fn parse<S: AsRef<str>>(origins: impl IntoIterator<Item = S>) -> Result<Self, AuthError> {
-        Ok(Self(origins.into_iter().map(|o| o.as_ref().to_owned()).collect()))
-    }
-}
+//! Where tokens may go, and what an answer says about them.
+//!
+//! [`Origins`] lists the origins that get a session's token. [`Authorizer`] puts the token on one request and judges its
+//! answer; it knows no HTTP client, only the `http` crate's types, so that every adapter (the reqwest
+//! `middleware`, one for another client) decides alike. [`challenges`] reads `WWW-Authenticate`.
+
+mod answer;
+mod authorizer;
+mod challenge;
+mod origins;
+
+#[cfg(feature = "middleware")]
+pub(crate) use self::authorizer::same_origin;
+pub use self::{
+    authorizer::{Attempt, Authorizer, Verdict},
+    challenge::{HttpChallenge, challenges},
+    origins::{Origins, Policy, Target},
+};

@@ -67,7 +67,7 @@ impl Endpoint {
         *failure = match outcome {
             Err(error) if error.kind() == ErrorKind::Transient => {
                 let count = failure.as_ref().map_or(0, |f| f.count).saturating_add(1);
-                let pause = policy::pause(error, count).unwrap_or(Duration::from_secs(1));
+                let pause = policy::pause(error, count, policy::jitter()).unwrap_or(Duration::from_secs(1));
                 Some(Failure { count, not_before: clock.now().plus(pause), error: error.clone() })
             }
             _ => None,

@@ -15,7 +15,7 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot};
 
 pub(crate) use self::{
-    endpoint::{Endpoint, Pass},
+    endpoint::Endpoint,
     executor::Executor,
 };
 use crate::{AuthError, Clock, session::Engine, store::LoginKey};
@@ -229,17 +229,17 @@ impl Context {
         &self,
         key: EngineKey,
         make: impl FnOnce() -> Result<Engine, AuthError>,
-    ) -> Result<(Arc<Engine>, bool), AuthError> {
+    ) -> Result<Arc<Engine>, AuthError> {
         let mut engines = lock(&self.0.engines);
         if let Some(engine) = engines.get(&key).and_then(Weak::upgrade) {
-            return Ok((engine, false));
+            return Ok(engine);
         }
         let engine = Arc::new(make()?);
         if engines.len() == engines.capacity() {
             engines.retain(|_, engine| engine.strong_count() > 0);
         }
         engines.insert(key, Arc::downgrade(&engine));
-        Ok((engine, true))
+        Ok(engine)
     }
 
     /// What sessions at this endpoint share.

@@ -52,6 +52,8 @@ pub struct Profile {
     pub session: Session,
     /// Where its tokens may go.
     pub origins: Origins,
+    /// The full names of the settings that are secrets written down as literals: who can read the file has them.
+    pub literal_secrets: Vec<String>,
 }
 
 impl Registry {
@@ -120,7 +122,13 @@ impl Registry {
         let provider = factory(settings, context)?;
         settings.finish()?;
         let session = Session::builder(provider).store(store).context(context).label(settings.label()).build()?;
-        Ok(Profile { name: settings.label().to_owned(), provider: provider_name, session, origins })
+        Ok(Profile {
+            name: settings.label().to_owned(),
+            provider: provider_name,
+            session,
+            origins,
+            literal_secrets: settings.literal_secrets(),
+        })
     }
 
     fn open_store(&self, settings: &Settings, context: &Context) -> Result<Arc<dyn TokenStore>, AuthError> {

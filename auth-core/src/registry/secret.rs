@@ -95,7 +95,9 @@ impl SecretSource {
         let output = tokio::time::timeout(COMMAND_DEADLINE, command.output())
             .await
             .map_err(|_| self.error(AuthError::transient("the command did not end within 30 s")))?
-            .map_err(|error| self.error(AuthError::configuration("the command cannot be run").with_source(error)))?;
+            .map_err(|error| {
+                self.error(AuthError::configuration("the command cannot be run").with_source(error))
+            })?;
         if output.status.success() {
             return Ok(output.stdout);
         }
@@ -165,7 +167,9 @@ mod tests {
     #[tokio::test]
     async fn one_trailing_newline_is_not_part_of_a_secret() {
         let file = std::env::temp_dir().join(format!("keyfob-secret-{}", std::process::id()));
-        for (content, secret) in [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), ("a\n\n", "a\n")] {
+        for (content, secret) in
+            [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), ("a\n\n", "a\n")]
+        {
             fs::write(&file, content).unwrap();
             assert_eq!(SecretSource::File(file.clone()).read().await.unwrap().expose_secret(), secret);
         }
@@ -179,7 +183,10 @@ mod tests {
     async fn a_failing_or_silent_command_is_named_without_its_arguments() {
         let error = sh("echo marker; exit 3").read().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(error.to_string().contains("command sh") && !format!("{error:?}").contains("marker"), "{error}");
+        assert!(
+            error.to_string().contains("command sh") && !format!("{error:?}").contains("marker"),
+            "{error}"
+        );
         assert_eq!(sh("true").read().await.unwrap_err().kind(), ErrorKind::NotConfigured);
     }
 

@@ -4,9 +4,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env, fmt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use zeroize::Zeroize;
 
 use super::SecretSource;
 use crate::AuthError;
@@ -28,10 +30,13 @@ use crate::AuthError;
 /// ```
 pub struct Settings {
     name: String,
+    label: Option<String>,
     file: Option<PathBuf>,
     line: Option<usize>,
     entries: BTreeMap<String, Entry>,
     asked: Mutex<BTreeSet<String>>,
+    /// The full names of the secrets that were read and are literals; shared with the tables below.
+    literals: Arc<Mutex<BTreeSet<String>>>,
 }
 
 #[derive(Clone)]
@@ -40,7 +45,7 @@ struct Entry {
     line: Option<usize>,
 }
 
-/// A value of a configuration file.
+/// A value of a configuration file. A text may be a secret, so it is wiped when it is dropped.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Value {
@@ -52,6 +57,8 @@ pub enum Value {
     Float(f64),
     /// `true` or `false`.
     Bool(bool),
+    /// A date, a time or both: nothing here is one, but somebody may have written one.
+    Date,
     /// A list.
     List(Vec<Self>),
     /// A table, with the line of each key.
@@ -65,8 +72,17 @@ impl Value {
             Self::Integer(_) => "a whole number",
             Self::Float(_) => "a number",
             Self::Bool(_) => "true or false",
+            Self::Date => "a date",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",
+        }
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        if let Self::String(text) = self {
+            text.zeroize();
         }
     }
 }
@@ -74,7 +90,22 @@ impl Value {
 impl Settings {
     /// An empty table of this name (`profile.work`).
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), file: None, line: None, entries: BTreeMap::new(), asked: Mutex::default() }
+        Self {
+            name: name.into(),
+            label: None,
+            file: None,
+            line: None,
+            entries: BTreeMap::new(),
+            asked: Mutex::default(),
+            literals: Arc::default(),
+        }
+    }
+
+    /// Says which [label](Self::label) its session has, if it is not the last part of its name.
+    #[must_use]
+    pub fn labelled(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
     }
 
     /// Says which file it is from: errors name it, and relative paths start in its folder.
@@ -103,9 +134,9 @@ impl Settings {
         &self.name
     }
 
-    /// The last part of its name: the profile's.
+    /// The profile's name: what was [given](Self::labelled), else the last part of the table's name.
     pub fn label(&self) -> &str {
-        self.name.rsplit('.').next().unwrap_or_default()
+        self.label.as_deref().unwrap_or_else(|| self.name.rsplit('.').next().unwrap_or_default())
     }
 
     /// Whether the key is there.
@@ -144,7 +175,13 @@ impl Settings {
     pub fn one_of(&self, key: &str, choices: &[&'static str]) -> Result<Option<&'static str>, AuthError> {
         let Some(text) = self.string(key)? else { return Ok(None) };
         let found = choices.iter().copied().find(|choice| *choice == text);
-        let meant = || format!("is {text:?}, but must be one of {}{}", list(choices), closest(&text, choices.iter().copied()));
+        let meant = || {
+            format!(
+                "is {text:?}, but must be one of {}{}",
+                list(choices),
+                closest(&text, choices.iter().copied())
+            )
+        };
         found.map(Some).ok_or_else(|| self.bad(key, &meant()))
     }
 
@@ -155,7 +192,9 @@ impl Settings {
     pub fn strings(&self, key: &str) -> Result<Option<Vec<String>>, AuthError> {
         let Some(entry) = self.ask(key) else { return Ok(None) };
         let texts = match &entry.value {
-            Value::List(values) => values.iter().map(|v| if let Value::String(s) = v { Some(s.clone()) } else { None }).collect(),
+            Value::List(values) => {
+                values.iter().map(|v| if let Value::String(s) = v { Some(s.clone()) } else { None }).collect()
+            }
             _ => None,
         };
         texts.map(Some).ok_or_else(|| self.wrong(key, entry, "a list of texts"))
@@ -194,32 +233,44 @@ impl Settings {
     /// A path: `~/` is the home folder, and a relative one starts in the configuration file's folder.
     ///
     /// # Errors
-    /// If it is no text.
+    /// If it is no text, or empty.
     pub fn path(&self, key: &str) -> Result<Option<PathBuf>, AuthError> {
-        Ok(self.string(key)?.map(|text| self.resolve(&text)))
+        match self.string(key)? {
+            Some(text) if text.is_empty() => Err(self.bad(key, "must not be empty")),
+            text => Ok(text.map(|text| self.resolve(&text))),
+        }
     }
 
     /// A secret: a text, or a table with one of `env`, `file` and `command`.
     ///
     /// # Errors
-    /// If it has none of these forms.
+    /// If it has none of these forms, or is an empty text.
     pub fn secret(&self, key: &str) -> Result<Option<SecretSource>, AuthError> {
         let Some(entry) = self.ask(key) else { return Ok(None) };
         let source = match &entry.value {
+            Value::String(text) if text.is_empty() => return Err(self.bad(key, "must not be empty")),
             Value::String(text) => Some(SecretSource::Literal(text.clone().into())),
-            Value::Table(table) if table.len() == 1 => table.iter().next().and_then(|(form, (value, _))| match (form.as_str(), value) {
-                ("env", Value::String(name)) if !name.is_empty() => Some(SecretSource::Env(name.clone())),
-                ("file", Value::String(path)) if !path.is_empty() => Some(SecretSource::File(self.resolve(path))),
-                ("command", Value::List(argv)) if !argv.is_empty() => argv
-                    .iter()
-                    .map(|part| if let Value::String(part) = part { Some(part.clone()) } else { None })
-                    .collect::<Option<_>>()
-                    .map(SecretSource::Command),
-                _ => None,
-            }),
+            Value::Table(table) if table.len() == 1 => {
+                table.iter().next().and_then(|(form, (value, _))| match (form.as_str(), value) {
+                    ("env", Value::String(name)) if !name.is_empty() => Some(SecretSource::Env(name.clone())),
+                    ("file", Value::String(path)) if !path.is_empty() => {
+                        Some(SecretSource::File(self.resolve(path)))
+                    }
+                    ("command", Value::List(argv)) if !argv.is_empty() => argv
+                        .iter()
+                        .map(|part| if let Value::String(part) = part { Some(part.clone()) } else { None })
+                        .collect::<Option<_>>()
+                        .map(SecretSource::Command),
+                    _ => None,
+                })
+            }
             _ => None,
         };
-        const FORMS: &str = "a text, { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", …] }";
+        const FORMS: &str =
+            "a text, { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", …] }";
+        if matches!(source, Some(SecretSource::Literal(_))) {
+            lock(&self.literals).insert(format!("{}.{key}", self.name));
+        }
         source.map(Some).ok_or_else(|| self.wrong(key, entry, FORMS))
     }
 
@@ -232,10 +283,15 @@ impl Settings {
             None => Ok(None),
             Some(Entry { value: Value::Table(entries), line }) => Ok(Some(Self {
                 name: format!("{}.{key}", self.name),
+                label: Some(self.label().to_owned()),
                 file: self.file.clone(),
                 line: *line,
-                entries: entries.iter().map(|(key, (value, line))| (key.clone(), Entry { value: value.clone(), line: *line })).collect(),
+                entries: entries
+                    .iter()
+                    .map(|(key, (value, line))| (key.clone(), Entry { value: value.clone(), line: *line }))
+                    .collect(),
                 asked: Mutex::default(),
+                literals: Arc::clone(&self.literals),
             })),
             Some(entry) => Err(self.wrong(key, entry, "a table")),
         }
@@ -246,9 +302,10 @@ impl Settings {
         matches!(self.ask(key), Some(Entry { value: Value::Table(_), .. }))
     }
 
-    /// The keys whose secrets are written down literally.
-    pub fn literal_secrets<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
-        names.iter().copied().filter(|name| matches!(self.entries.get(*name), Some(Entry { value: Value::String(_), .. })))
+    /// The full names of the secrets that were [read](Self::secret) so far and are written down as literals, in this table
+    /// and those below it.
+    pub fn literal_secrets(&self) -> Vec<String> {
+        lock(&self.literals).iter().cloned().collect()
     }
 
     /// Checks that every key was one that somebody asked for.
@@ -256,11 +313,14 @@ impl Settings {
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) for the first that was not, with what was probably meant.
     pub fn finish(&self) -> Result<(), AuthError> {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((key, entry)) = self.entries.iter().find(|(key, _)| !asked.contains(*key)) else { return Ok(()) };
+        let asked = lock(&self.asked);
+        let Some((key, entry)) = self.entries.iter().find(|(key, _)| !asked.contains(*key)) else {
+            return Ok(());
+        };
         let known: Vec<&str> = asked.iter().map(String::as_str).collect();
         let meant = closest(key, known.iter().copied());
-        let known = if meant.is_empty() { format!("; known here: {}", known.join(", ")) } else { String::new() };
+        let known =
+            if meant.is_empty() { format!("; known here: {}", known.join(", ")) } else { String::new() };
         Err(self.error(format!("{}: unknown key `{key}`{meant}{known}", self.name), entry.line))
     }
 
@@ -275,7 +335,7 @@ impl Settings {
     }
 
     fn ask(&self, key: &str) -> Option<&Entry> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+        lock(&self.asked).insert(key.to_owned());
         self.entries.get(key)
     }
 
@@ -295,6 +355,11 @@ impl Settings {
         }
         self.file.as_deref().and_then(Path::parent).map_or_else(|| path.into(), |folder| folder.join(path))
     }
+}
+
+/// A panic elsewhere leaves these sets whole: each change is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `"a", "b" or "c"`.
@@ -357,7 +422,10 @@ mod tests {
         let s = settings();
         assert_eq!(s.require_string("issuer").unwrap(), "https://idp");
         let said = |error: AuthError| error.to_string();
-        assert_eq!(said(s.finish().unwrap_err()), "profile.work: unknown key `flow`; known here: issuer [/etc/keyfob.toml, line 6]");
+        assert_eq!(
+            said(s.finish().unwrap_err()),
+            "profile.work: unknown key `flow`; known here: issuer [/etc/keyfob.toml, line 6]"
+        );
         assert_eq!(
             said(s.strings("scopes").unwrap_err()),
             "profile.work: `scopes` must be a list of texts, not a list [/etc/keyfob.toml, line 4]"
@@ -372,9 +440,32 @@ mod tests {
 
     #[test]
     fn paths_start_in_the_files_folder() {
-        let s = Settings::new("x").in_file("/etc/keyfob.toml").with("a", text("k.pem"), None).with("b", text("/k.pem"), None);
+        let s = Settings::new("x").in_file("/etc/keyfob.toml").with("a", text("k.pem"), None).with(
+            "b",
+            text("/k.pem"),
+            None,
+        );
         assert_eq!(s.path("a").unwrap(), Some("/etc/k.pem".into()));
         assert_eq!(s.path("b").unwrap(), Some("/k.pem".into()));
+    }
+
+    #[test]
+    fn literal_secrets_are_noted_when_they_are_read() {
+        let below = [("token".into(), (text("marker"), None))].into();
+        let s = Settings::new("profile.a.b")
+            .labelled("a.b")
+            .with("client_secret", text("marker"), None)
+            .with("issuer", text("https://idp"), None)
+            .with("below", Value::Table(below), None)
+            .with("empty", text(""), Some(7));
+        s.string("issuer").unwrap();
+        assert!(s.literal_secrets().is_empty());
+        s.secret("client_secret").unwrap();
+        let below = s.table("below").unwrap().unwrap();
+        below.secret("token").unwrap();
+        assert_eq!(s.literal_secrets(), ["profile.a.b.below.token", "profile.a.b.client_secret"]);
+        assert_eq!((s.label(), below.label()), ("a.b", "a.b"));
+        assert!(s.secret("empty").unwrap_err().to_string().contains("must not be empty [line 7]"));
     }
 
     #[test]

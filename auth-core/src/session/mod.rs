@@ -1,71 +1,418 @@
-//! SKELETON: signatures only, the engine is being written.
-#![allow(missing_docs, clippy::unimplemented, dead_code, unused_variables, clippy::unused_async)]
-use std::{sync::Arc, time::{Duration, SystemTime}};
+//! [`Session`]: what applications hold. The engine behind it decides when to renew.
+
+mod account;
+mod chain;
+mod engine;
+mod events;
+mod exchange;
+mod lease;
+mod persist;
+pub(crate) mod policy;
+mod slot;
+mod status;
+mod token;
+
+use std::{sync::Arc, time::Duration};
+
 use http::{HeaderName, HeaderValue};
-use crate::*;
-use crate::store::{StoreInfo, TokenStore};
+use tokio::sync::oneshot;
 
-pub(crate) mod policy {
-    use super::*;
-    pub(crate) fn pause(error: &AuthError, failures: u32) -> Option<Duration> { Some(Duration::from_secs(1)) }
+pub(crate) use self::engine::Engine;
+use self::{
+    chain::{Chain, What},
+    events::Event as E,
+    exchange::Why,
+    slot::Slot,
+};
+pub use self::{
+    account::LogoutReport,
+    events::{Event, Events},
+    status::{Freshness, LastError, Status},
+    token::Token,
+};
+use crate::{
+    Acquired, AuthError, Challenge, Context, CredentialProvider, Identity, Interaction, Keep, LoginRequest, Subject,
+    TokenRequest,
+    context::EngineKey,
+    store::{LoginKey, MemoryStore, Persistence, TokenStore},
+};
+
+/// Always a fresh token: what an application holds.
+///
+/// A session joins one provider and one store. It decides when to renew, makes one exchange of it however many ask, and
+/// keeps what the exchange brings. Clones are handles on the same session and cost an atomic increment; sessions of one
+/// identity and store in one [`Context`] share everything.
+///
+/// Its futures work under any executor. Exchanges run on the context's, so that dropping a future never loses a token.
+#[derive(Clone, Debug)]
+pub struct Session(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    One(Handle),
+    Chain(Arc<Chain>),
 }
-#[derive(Debug)] pub(crate) struct Engine;
 
-#[derive(Clone, Debug)] pub struct Session(Arc<()>);
-#[derive(Debug)] pub struct SessionBuilder;
-#[derive(Clone, Debug)] pub struct Token(Arc<()>);
-#[derive(Clone, Copy, Debug, PartialEq, Eq)] #[non_exhaustive] pub enum Freshness { Fresh, Stale, Expired, None }
-impl Freshness { pub fn as_str(self) -> &'static str { unimplemented!() } }
-#[derive(Clone, Debug)] #[non_exhaustive] pub struct LastError { pub kind: ErrorKind, pub message: String, pub at: SystemTime }
-#[derive(Clone, Debug)] #[non_exhaustive]
-pub struct Status { pub identity: Identity, pub account: Option<Account>, pub scopes: Option<Scopes>, pub expires_at: Option<SystemTime>, pub freshness: Freshness, pub refreshable: bool, pub store: StoreInfo, pub unsaved: bool, pub last_renewal: Option<SystemTime>, pub last_error: Option<LastError> }
-#[derive(Debug, Default)] #[non_exhaustive] pub struct LogoutReport { pub was_logged_in: bool, pub revoked: bool, pub problems: Vec<AuthError> }
-#[derive(Clone, Debug)] #[non_exhaustive] pub enum Event { Renewed { expires_at: Option<SystemTime> }, Failing(AuthError), LoginRequired(AuthError), Unsaved(AuthError), Saved, LoggedIn, LoggedOut, Invalidated }
-#[derive(Debug)] pub struct Events;
-impl Events { pub async fn next(&mut self) -> Option<Event> { unimplemented!() } }
+#[derive(Clone, Debug)]
+struct Handle {
+    engine: Arc<Engine>,
+    slot: Arc<Slot>,
+}
+
+/// Makes a [`Session`].
+#[derive(Debug)]
+pub struct SessionBuilder {
+    provider: Arc<dyn CredentialProvider>,
+    store: Option<Arc<dyn TokenStore>>,
+    context: Option<Context>,
+    label: Option<String>,
+    request: TokenRequest,
+    strict: bool,
+}
 
 impl SessionBuilder {
-    pub fn store(self, store: Arc<dyn TokenStore>) -> Self { unimplemented!() }
-    pub fn context(self, context: &Context) -> Self { unimplemented!() }
-    pub fn label(self, label: impl Into<String>) -> Self { unimplemented!() }
-    pub fn request(self, request: TokenRequest) -> Self { unimplemented!() }
-    pub fn strict(self) -> Self { unimplemented!() }
-    pub fn build(self) -> Result<Session, AuthError> { unimplemented!() }
+    /// Keeps tokens in this store. By default they are kept in memory.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn TokenStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Shares what sessions share in this context. By default the session has one of its own.
+    #[must_use]
+    pub fn context(mut self, context: &Context) -> Self {
+        self.context = Some(context.clone());
+        self
+    }
+
+    /// Names the session's login, to tell it from others of the same client. A label of the provider's own goes first.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Asks for this instead of what the provider was configured with.
+    #[must_use]
+    pub fn request(mut self, request: TokenRequest) -> Self {
+        self.request = request;
+        self
+    }
+
+    /// A renewal that cannot be saved is an error, instead of being served from memory.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// The session. No I/O happens.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) for what cannot work: a provider whose logins hold a key, on a
+    /// store that drops keys.
+    pub fn build(self) -> Result<Session, AuthError> {
+        let Self { provider, store, context, label, request, strict } = self;
+        let context = context.unwrap_or_default();
+        let keep = provider.keeps();
+        let mut identity = provider.identity();
+        if identity.label.is_empty() {
+            identity.label = label.unwrap_or_default();
+        }
+        // What may not be stored goes into memory, whatever store was given.
+        let store = store.filter(|s| keep == Keep::Store || s.describe().persistence == Persistence::Process);
+        let store_key = store.as_ref().map_or_else(|| "memory".to_owned(), |store| {
+            let info = store.describe();
+            let place = info.location.unwrap_or_else(|| format!("{:p}", Arc::as_ptr(store)));
+            format!("{} {place}", info.kind)
+        });
+        let store = store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
+        let info = store.describe();
+        if keep == Keep::Store && provider.binds_logins() && !info.keeps.binding_key {
+            return Err(AuthError::configuration(format!(
+                "the logins of provider {} are bound to a key, which the store {info} cannot keep; choose another store",
+                identity.kind
+            )));
+        }
+        let key = LoginKey::from(identity);
+        let engine = context.engine(EngineKey { login: key.clone(), store: store_key }, || {
+            Ok(Engine::new(provider, store, key, &context, strict))
+        })?;
+        let slot = engine.slot(request);
+        Ok(Session(Kind::One(Handle { engine, slot })))
+    }
 }
+
 impl Session {
-    pub fn builder(provider: Arc<dyn CredentialProvider>) -> SessionBuilder { unimplemented!() }
-    pub fn new(provider: Arc<dyn CredentialProvider>, store: Arc<dyn TokenStore>, context: &Context) -> Result<Self, AuthError> { unimplemented!() }
-    pub fn first_of(sessions: impl IntoIterator<Item = Session>) -> Self { unimplemented!() }
-    /// same login, other token
-    pub fn for_request(&self, request: TokenRequest) -> Self { unimplemented!() }
-    pub fn for_scopes<S: Into<String>>(&self, scopes: impl IntoIterator<Item = S>) -> Self { unimplemented!() }
-    /// never blocks; kicks off a renewal beside when in the early window
-    pub fn cached(&self) -> Option<Token> { unimplemented!() }
-    pub fn cached_header(&self) -> Option<HeaderValue> { unimplemented!() }
-    pub async fn token(&self) -> Result<Token, AuthError> { unimplemented!() }
-    pub async fn token_within(&self, deadline: Duration) -> Result<Token, AuthError> { unimplemented!() }
-    pub fn token_blocking(&self) -> Result<Token, AuthError> { unimplemented!() }
-    pub async fn authorization(&self) -> Result<(HeaderName, HeaderValue), AuthError> { unimplemented!() }
-    /// renews now, whatever is cached
-    pub async fn refresh(&self) -> Result<Token, AuthError> { unimplemented!() }
-    /// retires this token (its generation only); renewal happens at next token()
-    pub fn invalidate(&self, token: &Token) { unimplemented!() }
-    /// a token that satisfies the challenge: bypasses the cache once and replaces the slot's token
-    pub async fn satisfy(&self, challenge: Challenge) -> Result<Token, AuthError> { unimplemented!() }
-    pub async fn login(&self, ui: Arc<dyn Interaction>) -> Result<Token, AuthError> { unimplemented!() }
-    pub async fn login_with(&self, request: LoginRequest, ui: Arc<dyn Interaction>) -> Result<Token, AuthError> { unimplemented!() }
-    pub async fn adopt(&self, acquired: Acquired) -> Result<Token, AuthError> { unimplemented!() }
-    pub async fn logout(&self) -> Result<LogoutReport, AuthError> { unimplemented!() }
-    pub async fn status(&self) -> Result<Status, AuthError> { unimplemented!() }
-    pub fn watch(&self) -> Events { unimplemented!() }
-    pub async fn drain(&self, deadline: Duration) -> bool { unimplemented!() }
-    pub fn identity(&self) -> &Identity { unimplemented!() }
-    pub fn context(&self) -> &Context { unimplemented!() }
+    /// Begins a session of this provider.
+    pub fn builder(provider: Arc<dyn CredentialProvider>) -> SessionBuilder {
+        SessionBuilder { provider, store: None, context: None, label: None, request: TokenRequest::default(), strict: false }
+    }
+
+    /// A session of this provider and store.
+    ///
+    /// # Errors
+    /// As [`SessionBuilder::build`].
+    pub fn new(
+        provider: Arc<dyn CredentialProvider>,
+        store: Arc<dyn TokenStore>,
+        context: &Context,
+    ) -> Result<Self, AuthError> {
+        Self::builder(provider).store(store).context(context).build()
+    }
+
+    /// A chain: the first of these that is configured and logged in serves.
+    ///
+    /// It goes on to the next only at [`NotConfigured`](crate::ErrorKind::NotConfigured) and
+    /// [`LoginRequired`](crate::ErrorKind::LoginRequired); any other failure is the chain's. If none can serve, the error
+    /// tells what each said. Logins, logouts and the status are those of the session that served last, else of the first.
+    pub fn first_of(sessions: impl IntoIterator<Item = Self>) -> Self {
+        Self(Kind::Chain(Arc::new(Chain::new(sessions.into_iter().collect()))))
+    }
+
+    /// The same login, with another access token below it.
+    #[must_use]
+    pub fn for_request(&self, request: TokenRequest) -> Self {
+        match &self.0 {
+            Kind::One(one) => {
+                let slot = one.engine.slot(request);
+                Self(Kind::One(Handle { engine: Arc::clone(&one.engine), slot }))
+            }
+            Kind::Chain(chain) => Self::first_of(chain.links.iter().map(|link| link.for_request(request.clone()))),
+        }
+    }
+
+    /// The same login, with an access token for these scopes.
+    #[must_use]
+    pub fn for_scopes<S: Into<String>>(&self, scopes: impl IntoIterator<Item = S>) -> Self {
+        self.for_request(TokenRequest::scopes(scopes))
+    }
+
+    /// The same login, with an access token on this subject's behalf (RFC 8693). It is kept in memory only.
+    #[must_use]
+    pub fn for_subject(&self, subject: Subject) -> Self {
+        self.for_request(TokenRequest::default().with_subject(subject))
+    }
+
+    /// The token at hand, if it is valid. Never blocks, never waits, never fails.
+    ///
+    /// Inside the early window it also sets off a renewal, beside.
+    pub fn cached(&self) -> Option<Token> {
+        let one = self.serving()?;
+        let (token, due) = one.slot.token(one.engine.clock.now())?;
+        if due {
+            one.engine.renew_beside(&one.slot);
+        }
+        Some(token)
+    }
+
+    /// The header value of the token at hand, if it is valid and is sent in one: the shortest way to it, a load and a
+    /// clone. Otherwise as [`cached`](Self::cached).
+    pub fn cached_header(&self) -> Option<HeaderValue> {
+        let one = self.serving()?;
+        let (header, due) = one.slot.header(one.engine.clock.now())?;
+        if due {
+            one.engine.renew_beside(&one.slot);
+        }
+        Some(header)
+    }
+
+    /// A valid token. Waits for an exchange only if there is none at hand.
+    ///
+    /// # Errors
+    /// Why there is none. A failure is shared by all who waited, and remembered for a while, so that asking again at once
+    /// asks no server.
+    ///
+    /// # Cancellation
+    /// Loses nothing: the exchange goes on, and the next caller has its result.
+    pub async fn token(&self) -> Result<Token, AuthError> {
+        match &self.0 {
+            Kind::One(one) => one.engine.token(&one.slot).await,
+            Kind::Chain(chain) => chain.first(What::Token).await,
+        }
+    }
+
+    /// [`token`](Self::token), but waits no longer than this. The exchange goes on all the same.
+    ///
+    /// # Errors
+    /// As [`token`](Self::token); [`Transient`](crate::ErrorKind::Transient) if the time is up.
+    pub async fn token_within(&self, deadline: Duration) -> Result<Token, AuthError> {
+        if let Some(token) = self.cached() {
+            return Ok(token);
+        }
+        let (late, timer) = oneshot::channel();
+        let alarm = self.context().handle()?.spawn(async move {
+            tokio::time::sleep(deadline).await;
+            let _: Result<(), ()> = late.send(());
+        });
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.token() => outcome,
+            _ = timer => Err(AuthError::transient(format!("no token within {} s", deadline.as_secs_f64()))),
+        };
+        alarm.abort();
+        outcome
+    }
+
+    /// [`token`](Self::token) for callers without a runtime. It blocks the thread.
+    ///
+    /// # Errors
+    /// As [`token`](Self::token).
+    pub fn token_blocking(&self) -> Result<Token, AuthError> {
+        match self.cached() {
+            Some(token) => Ok(token),
+            None => pollster::block_on(self.token()),
+        }
+    }
+
+    /// The header of a valid token: its name and its value.
+    ///
+    /// # Errors
+    /// As [`token`](Self::token); [`Configuration`](crate::ErrorKind::Configuration) if the token needs every request
+    /// signed, which the middleware does.
+    pub async fn authorization(&self) -> Result<(HeaderName, HeaderValue), AuthError> {
+        let token = self.token().await?;
+        let (name, value) = token.header().ok_or_else(Token::signed_error)?;
+        Ok((name.clone(), value.clone()))
+    }
+
+    /// A token obtained after this call: renews whatever is at hand.
+    ///
+    /// # Errors
+    /// Why there is none. The token at hand stays.
+    pub async fn refresh(&self) -> Result<Token, AuthError> {
+        match &self.0 {
+            Kind::One(one) => {
+                let since = one.engine.clock.now().wall;
+                one.engine.demand(&one.slot, Why::Forced { since }).await
+            }
+            Kind::Chain(chain) => chain.first(What::Refresh).await,
+        }
+    }
+
+    /// A token that meets this demand of a resource server: the cache is bypassed once, and the token at hand replaced.
+    ///
+    /// # Errors
+    /// [`InteractionRequired`](crate::ErrorKind::InteractionRequired), with the challenge, if it takes a person:
+    /// [`login_with`](Self::login_with) it then.
+    pub async fn satisfy(&self, challenge: Challenge) -> Result<Token, AuthError> {
+        match &self.0 {
+            Kind::One(one) => one.engine.demand(&one.slot, Why::Challenge(challenge)).await,
+            Kind::Chain(chain) => {
+                let link = chain.serving().ok_or_else(no_links)?;
+                Box::pin(link.satisfy(challenge)).await
+            }
+        }
+    }
+
+    /// Reports that a resource server refused this very token. `true` if it is served no more.
+    ///
+    /// Reports of an older token change nothing. If the tokens that follow are refused too, the reports are believed less
+    /// and less often: `false`, and the token stays.
+    pub fn invalidate(&self, token: &Token) -> bool {
+        let Some(one) = self.serving() else { return true };
+        let retired = one.slot.invalidate(token, one.engine.clock.now());
+        tracing::info!(generation = token.generation(), retired, "token reported bad");
+        if retired {
+            one.engine.events.announce(E::Invalidated);
+        }
+        retired
+    }
+
+    /// Signs a person in, for what the session asks for.
+    ///
+    /// # Errors
+    /// Why it failed; an earlier login is kept then.
+    ///
+    /// # Cancellation
+    /// Ends the login and touches nothing stored, until the provider has an answer: that one is kept.
+    pub async fn login(&self, ui: Arc<dyn Interaction>) -> Result<Token, AuthError> {
+        let request = self.first_handle()?.slot.request.clone();
+        self.login_with(LoginRequest::new(request), ui).await
+    }
+
+    /// Signs a person in with hints, or to satisfy a challenge.
+    ///
+    /// # Errors
+    /// As [`login`](Self::login).
+    pub async fn login_with(&self, request: LoginRequest, ui: Arc<dyn Interaction>) -> Result<Token, AuthError> {
+        let one = self.first_handle()?;
+        one.engine.sign_in(&one.slot, request, ui).await
+    }
+
+    /// Makes a login that was made elsewhere (by a web application's callback, say) this session's.
+    ///
+    /// # Errors
+    /// [`Store`](crate::ErrorKind::Store) if the session is strict and it cannot be saved.
+    ///
+    /// # Cancellation
+    /// It is adopted all the same.
+    pub async fn adopt(&self, acquired: Acquired) -> Result<Token, AuthError> {
+        let one = self.first_handle()?;
+        one.engine.adopt(&one.slot, acquired).await
+    }
+
+    /// Ends the login: forgets it here, whatever the server says, then asks the server to revoke it.
+    ///
+    /// It wins over a renewal under way, here and in other processes.
+    ///
+    /// # Errors
+    /// [`Store`](crate::ErrorKind::Store) if it could not be forgotten. What the server said is in the report.
+    ///
+    /// # Cancellation
+    /// It goes on all the same.
+    pub async fn logout(&self) -> Result<LogoutReport, AuthError> {
+        self.first_handle()?.engine.sign_out().await
+    }
+
+    /// What is known of it, from memory and from the store. No server is asked.
+    ///
+    /// # Errors
+    /// [`Store`](crate::ErrorKind::Store) if the store cannot be read.
+    pub async fn status(&self) -> Result<Status, AuthError> {
+        let one = self.first_handle()?;
+        one.engine.status(&one.slot).await
+    }
+
+    /// What happens to it from now on.
+    ///
+    /// # Panics
+    /// Never. A chain without links tells nothing.
+    pub fn watch(&self) -> Events {
+        match self.serving() {
+            Some(one) => one.engine.events.watch(),
+            None => events::Announcer::default().watch(),
+        }
+    }
+
+    /// Waits until nothing is under way in its context: see [`Context::drain`].
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.context().drain(deadline).await
+    }
+
+    /// What was configured.
+    pub fn identity(&self) -> Identity {
+        self.serving().map(|one| one.engine.key.identity().clone()).unwrap_or_default()
+    }
+
+    /// Its context.
+    pub fn context(&self) -> Context {
+        self.serving().map(|one| one.engine.context.clone()).unwrap_or_default()
+    }
+
+    #[inline]
+    fn serving(&self) -> Option<&Handle> {
+        match &self.0 {
+            Kind::One(one) => Some(one),
+            Kind::Chain(chain) => chain.serving()?.serving(),
+        }
+    }
+
+    fn first_handle(&self) -> Result<&Handle, AuthError> {
+        self.serving().ok_or_else(no_links)
+    }
 }
-impl Token {
-    pub fn secret(&self) -> &str { unimplemented!() }
-    pub fn presentation(&self) -> &Presentation { unimplemented!() }
-    pub fn expires_at(&self) -> Option<SystemTime> { unimplemented!() }
-    pub fn scopes(&self) -> Option<&Scopes> { unimplemented!() }
-    pub fn binding(&self) -> &Binding { unimplemented!() }
+
+fn no_links() -> AuthError {
+    AuthError::configuration("the chain has no links")
 }

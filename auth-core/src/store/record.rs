@@ -36,6 +36,9 @@ pub struct Record {
     /// The last attempt to renew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
+    /// When an access token was last obtained.
+    #[serde(default, with = "wire::optional_time", skip_serializing_if = "Option::is_none")]
+    pub renewed_at: Option<SystemTime>,
 }
 
 impl Record {
@@ -200,6 +203,10 @@ pub struct Attempt {
     pub at: SystemTime,
     /// How it ended.
     pub outcome: Outcome,
+    /// The provider's [`secret_revision`](crate::CredentialProvider::secret_revision) then: with another, a failure does
+    /// not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_revision: Option<u64>,
 }
 
 /// How an attempt ended.
@@ -317,6 +324,7 @@ mod tests {
             request: token("a").request,
             at: SystemTime::UNIX_EPOCH,
             outcome: Outcome::failed(&error, 3, SystemTime::UNIX_EPOCH + Duration::from_secs(5)),
+            secret_revision: Some(7),
         });
         let bytes = record.to_bytes().unwrap();
         let read = Record::from_bytes(&bytes).unwrap();

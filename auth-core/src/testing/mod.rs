@@ -1,3 +1,17 @@
-//! What tests need: a clock to move, a scripted provider, conformance suites.
+//! What tests need, keyfob's own and those of applications: no server, no network, no waiting.
+//!
+//! - [`ScriptedProvider`] answers what a test says, and counts.
+//! - [`FakeClock`] is moved, [`FaultyStore`] fails, when a test says so.
+//! - [`store`] and [`provider`] are the conformance suites that every store and every provider has to pass.
+
 mod clock;
-pub use clock::FakeClock;
+mod faults;
+mod scripted;
+pub mod provider;
+pub mod store;
+
+pub use self::{
+    clock::FakeClock,
+    faults::{FaultyStore, StoreCall, StoreFault},
+    scripted::{ScriptedProvider, Step},
+};

@@ -88,8 +88,8 @@ impl AuthorizationServer {
     ///
     /// If the port of the settings cannot be bound, or no thread or runtime can be made.
     pub fn start_on_own_thread(settings: Settings) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))
-            .expect("a free loopback port");
+        let listener =
+            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).expect("a free loopback port");
         listener.set_nonblocking(true).expect("a listener can be made non-blocking");
         let address = listener.local_addr().expect("a bound listener has an address");
         let (server, stop, stopped) = Self::prepare(settings, address);

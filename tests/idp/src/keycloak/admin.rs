@@ -14,7 +14,7 @@ impl Keycloak {
         self.admin(Method::POST, &path, Some(&json!({}))).await.map(drop)
     }
 
-    /// Takes back what a person has consented to, so that the next sign-in at a device asks again.
+    /// Takes back what a person has consented to, so that the next sign-in asks again.
     pub async fn forget_consents(&self, user: &str) -> Result<(), Error> {
         let path = format!("{}/consents", self.user_path(user).await?);
         let consents = self.admin(Method::GET, &path, None).await?;
@@ -107,7 +107,12 @@ impl Keycloak {
         Ok(())
     }
 
-    async fn call_as_admin(&self, method: Method, address: &str, body: Option<&Value>) -> Result<Value, Error> {
+    async fn call_as_admin(
+        &self,
+        method: Method,
+        address: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Error> {
         // A token each time: it lives for a minute, and one made before the realm would not reach into it.
         let token = self.admin_token().await?;
         let mut request = self.http.request(method.clone(), address).bearer_auth(token);

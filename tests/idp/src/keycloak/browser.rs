@@ -15,13 +15,17 @@ impl Keycloak {
     /// Opens a `verification_uri_complete`, or types a user code at the device page, signs in as `user` and
     /// answers the question for consent; gives the address of the page at the end.
     ///
-    /// Keycloak asks only until a person has consented to a client's scopes; see
-    /// [`forget_consents`](Self::forget_consents).
+    /// In this flow Keycloak asks each time, also a person who has consented before.
     ///
     /// # Errors
     ///
     /// When the end is not the asked one: an approval that was refused, a denial nobody asked about.
-    pub async fn sign_in_at_device(&self, url_or_code: &str, user: &str, deny: bool) -> Result<String, Error> {
+    pub async fn sign_in_at_device(
+        &self,
+        url_or_code: &str,
+        user: &str,
+        deny: bool,
+    ) -> Result<String, Error> {
         let (url, code) = if url_or_code.starts_with("http") {
             (url_or_code.to_owned(), None)
         } else {
@@ -43,7 +47,8 @@ impl Keycloak {
     /// # Errors
     ///
     /// When no redirect comes, and when `deny` is set but nothing could be refused: Keycloak asks for consent only
-    /// with the client `native-consent`.
+    /// with the client `native-consent`, and only until it is given; see
+    /// [`forget_consents`](Self::forget_consents).
     pub async fn authorize(&self, url: &str, user: &str, deny: bool) -> Result<String, Error> {
         let mut visit = Visit::new(self, user, None, deny);
         let end = visit.walk(url).await?;

@@ -134,7 +134,10 @@ fn unpack(work: &Path, archive: &str, java: &Path) -> Result<(), Error> {
     ];
     let mut failures = Vec::new();
     for (tool, arguments) in tools {
-        match succeeded(&tool.to_string_lossy(), Command::new(tool).args(arguments).current_dir(work).output()) {
+        match succeeded(
+            &tool.to_string_lossy(),
+            Command::new(tool).args(arguments).current_dir(work).output(),
+        ) {
             Ok(()) => return Ok(()),
             Err(failure) => failures.push(failure.to_string()),
         }
@@ -149,8 +152,8 @@ fn succeeded(command: &str, output: io::Result<Output>) -> Result<(), Error> {
     }
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let lines = said.lines().filter(|line| !line.trim().is_empty()).take(5).collect::<Vec<_>>();
-    Err(Error(format!("{command}: {}: {}", output.status, lines.join("\n"))))
+    let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+    Err(Error(format!("{command}: {}: {first}", output.status)))
 }
 
 #[cfg(unix)]

@@ -92,7 +92,8 @@ impl Form {
 
     /// What the form sends if no button is pressed and nothing is ticked.
     pub(super) fn filled(&self) -> Vec<(String, String)> {
-        let sent = |field: &&Field| !["submit", "button", "image", "checkbox", "radio"].contains(&&*field.kind);
+        let sent =
+            |field: &&Field| !["submit", "button", "image", "checkbox", "radio"].contains(&&*field.kind);
         self.fields.iter().filter(sent).map(|field| (field.name.clone(), field.value.clone())).collect()
     }
 }
@@ -215,7 +216,17 @@ mod tests {
 
     #[test]
     fn odd_pages_do_no_harm() {
-        for odd in ["", "<", "a < b", "<form", "<form action", "<form action=", "<input name=\"x", "&#xd800;&", "<é>"] {
+        for odd in [
+            "",
+            "<",
+            "a < b",
+            "<form",
+            "<form action",
+            "<form action=",
+            "<input name=\"x",
+            "&#xd800;&",
+            "<é>",
+        ] {
             let _ = Page::parse(odd);
         }
         assert_eq!(Page::parse("1 < 2 &unknown; é").words, "1 2 &unknown; é");

@@ -47,7 +47,8 @@ impl Default for Options {
 
 /// Cargo's target directory.
 fn target() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate is in tests/idp");
+    let workspace =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate is in tests/idp");
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => workspace.join(folder),
         None => workspace.join("target"),

@@ -5,11 +5,12 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
+use super::Error;
 use super::distribution::Distribution;
 use super::options::Options;
 use super::realm::{ADMIN, ADMIN_PASSWORD};
-use super::Error;
 
 /// Waits until its standard input closes, then ends the process group it was given.
 ///
@@ -18,12 +19,13 @@ use super::Error;
 /// after a start that rebuilt the server's files.
 const WATCHDOG: &str = "read -r _; kill -s KILL -- \"-$1\"";
 
-/// A started server. Dropping it ends the process and waits for that.
+/// A started server. Dropping it ends the process and waits until its port is free.
 #[derive(Debug)]
 pub(super) struct Server {
     child: Child,
     watchdog: Child,
     log: PathBuf,
+    port: u16,
 }
 
 impl Server {
@@ -34,6 +36,7 @@ impl Server {
         base: &str,
         port: u16,
     ) -> Result<Self, Error> {
+        remove_old_logs(&options.folder);
         let log = options.folder.join(format!("server-{port}.log"));
         let output = File::create(&log)?;
         let mut command = Command::new(&distribution.script);
@@ -58,7 +61,7 @@ impl Server {
         let mut child =
             command.spawn().map_err(|error| Error(format!("{}: {error}", distribution.script.display())))?;
         match watch(child.id()) {
-            Ok(watchdog) => Ok(Self { child, watchdog, log }),
+            Ok(watchdog) => Ok(Self { child, watchdog, log, port }),
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -94,12 +97,22 @@ impl Drop for Server {
         // Should the watchdog have been ended by someone.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Java may be a grandchild, which cannot be waited for; it has ended when its port is free.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_free(self.port) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
 /// A loopback port that is free now.
 pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Whether nobody listens at a loopback port.
+pub(super) fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 /// The last lines of a file, or why they cannot be read.
@@ -110,6 +123,18 @@ pub(super) fn tail(file: &Path, lines: usize) -> String {
     };
     let all = text.lines().collect::<Vec<_>>();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// Each port has its log; those that have not been written to for a day go.
+fn remove_old_logs(folder: &Path) {
+    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_log = file.path().extension().is_some_and(|extension| extension == "log");
+        let age = file.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
+        if is_log && age.is_some_and(|age| age > Duration::from_secs(24 * 60 * 60)) {
+            // Another process may have been faster.
+            let _ = fs::remove_file(file.path());
+        }
+    }
 }
 
 fn watch(group: u32) -> io::Result<Child> {

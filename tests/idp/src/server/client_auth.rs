@@ -77,5 +77,8 @@ fn decode_basic(credentials: &str) -> Option<(String, String)> {
 fn form_decode(text: &str) -> String {
     // The only value of a form; an ampersand that the client left as it is must not end it.
     let form = format!("value={}", text.replace('&', "%26"));
-    url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+    url::form_urlencoded::parse(form.as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
 }

@@ -35,9 +35,9 @@ pub struct Counters {
     pub families_revoked: u64,
     /// Requests to the device authorization endpoint.
     pub device_authorization: u64,
-    /// Polls with a known device code that the server considered.
+    /// Polls with a known device code that the server or the fault `SlowDown` answered; none of another fault.
     pub device_polls: u64,
-    /// Those of the polls that came before the interval was over.
+    /// Those of the polls that the server answered `slow_down`, for they came before the interval was over.
     pub device_polls_too_early: u64,
     /// Requests to the page where users decide.
     pub verification: u64,

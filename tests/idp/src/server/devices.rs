@@ -132,7 +132,11 @@ impl Devices {
     }
 
     pub(super) fn pending(&self) -> Vec<String> {
-        self.known.iter().filter(|device| device.is_pending()).map(|device| device.user_code.clone()).collect()
+        self.known
+            .iter()
+            .filter(|device| device.is_pending())
+            .map(|device| device.user_code.clone())
+            .collect()
     }
 
     fn find(&mut self, device_code: &str) -> Option<&mut DeviceAuthorization> {

@@ -1,11 +1,6 @@
 //! What happens around every request: it is read, counted and recorded, and meets its fault.
 
-use std::{
-    convert::Infallible,
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes, to_bytes},

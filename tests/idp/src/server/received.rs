@@ -37,7 +37,10 @@ impl Received {
 
     /// A parameter of the form. An empty one counts as missing, as RFC 6749 section 3.2 says.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
-        self.form.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.form
+            .iter()
+            .find(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     /// A parameter that has to be there.

@@ -18,14 +18,17 @@ pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
 
 /// A small HTML page. The text is not escaped.
 pub(super) fn html_response(status: StatusCode, text: &str) -> Response {
-    let page = format!("<!DOCTYPE html>\n<html><head><title>keyfob-idp</title></head><body>{text}</body></html>\n");
+    let page =
+        format!("<!DOCTYPE html>\n<html><head><title>keyfob-idp</title></head><body>{text}</body></html>\n");
     (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }
 
 /// An empty answer with one header.
 pub(super) fn empty_response(status: StatusCode, name: header::HeaderName, value: &str) -> Response {
     let mut response = (status, Body::empty()).into_response();
-    response.headers_mut().insert(name, HeaderValue::from_str(value).expect("a header value in visible ASCII"));
+    response
+        .headers_mut()
+        .insert(name, HeaderValue::from_str(value).expect("a header value in visible ASCII"));
     response
 }
 

@@ -89,7 +89,8 @@ fn router(server: Arc<Server>) -> Router {
 /// A handler that answers at once from a request that was read already.
 fn at_once(
     handler: fn(&Server, &Received) -> Response,
-) -> impl Fn(State<Arc<Server>>, Extension<Arc<Received>>) -> Ready<Response> + Clone + Send + Sync + 'static {
+) -> impl Fn(State<Arc<Server>>, Extension<Arc<Received>>) -> Ready<Response> + Clone + Send + Sync + 'static
+{
     move |State(server): State<Arc<Server>>, Extension(received): Extension<Arc<Received>>| {
         ready(handler(&server, &received))
     }

@@ -123,7 +123,10 @@ pub(super) fn requested(received: &Received, client: &Client) -> Grant {
         client_id: client.id.clone(),
         user: None,
         scopes: received.parameter("scope").map(split_scopes).unwrap_or_default(),
-        audience: received.parameter("resource").or_else(|| received.parameter("audience")).map(str::to_owned),
+        audience: received
+            .parameter("resource")
+            .or_else(|| received.parameter("audience"))
+            .map(str::to_owned),
     }
 }
 

@@ -1,0 +1,226 @@
+//! Login, adoption and logout: what changes whose tokens these are.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    engine::Engine,
+    events::Event,
+    exchange::{Exchange, Why, guarded},
+    persist::{Change, Kept},
+    slot::{Outcome, Slot},
+};
+use crate::{
+    Acquired, AuthError, Interaction, Login, LoginRequest,
+    clock::{Now, saturating_nanos, to_system_time},
+    provider::Keep,
+    store::{Attempt, Outcome as Ended, Record, Saved},
+};
+
+/// What a logout did, and what it could not do.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LogoutReport {
+    /// Whether there was a login to end.
+    pub was_logged_in: bool,
+    /// Whether the server was told, and agreed.
+    pub revoked: bool,
+    /// What went wrong. The login is forgotten here all the same.
+    pub problems: Vec<AuthError>,
+}
+
+impl Engine {
+    /// Signs a person in. Runs on the executor; dropping the call ends the interaction and touches nothing stored.
+    pub(crate) async fn sign_in(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        request: LoginRequest,
+        ui: Arc<dyn Interaction>,
+    ) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        let engine = Arc::clone(self);
+        let slot = Arc::clone(slot);
+        self.context.spawn(async move {
+            let mut done = done;
+            let result = tokio::select! {
+                result = engine.interact(request, ui) => result,
+                () = done.closed() => return, // the caller is gone
+            };
+            let outcome = match result {
+                // From here on nobody's departure loses it.
+                Ok(acquired) => engine.install(&slot, acquired).await,
+                Err(error) => Err(error),
+            };
+            let _ = done.send(outcome);
+        })?;
+        outcome.await.unwrap_or_else(|_| Err(AuthError::transient("the login was given up: its runtime was dropped")))
+    }
+
+    async fn interact(&self, request: LoginRequest, ui: Arc<dyn Interaction>) -> Result<Acquired, AuthError> {
+        let _one = self
+            .login
+            .try_lock()
+            .map_err(|_| AuthError::interaction_required("another login of this session is under way"))?;
+        let previous = match self.load().await {
+            Ok(found) => found.and_then(|(record, _)| record.login),
+            Err(error) => {
+                tracing::warn!(%error, "the previous login could not be read");
+                None
+            }
+        };
+        let provider = Arc::clone(&self.provider);
+        // A task of its own, so that a panic stays there; aborted with this call.
+        let task = self.context.handle()?.spawn(async move { provider.login(&request, previous.as_ref(), ui).await });
+        let mut task = AbortOnDrop(task);
+        match (&mut task.0).await {
+            Ok(result) => result.map_err(|error| self.named(error)),
+            Err(_) => Err(AuthError::transient("the provider panicked; that is a bug in it")),
+        }
+    }
+
+    fn named(&self, error: AuthError) -> AuthError {
+        if error.provider().is_some() { error } else { error.with_provider(&self.key.identity().kind) }
+    }
+
+    /// Makes this the login: saved first, then published. What was begun before it is not published after.
+    pub(crate) async fn install(self: &Arc<Self>, slot: &Arc<Slot>, acquired: Acquired) -> Outcome {
+        let store = self.store.describe();
+        let bound = acquired.login.as_ref().is_some_and(|login| login.binding_key.is_some());
+        if bound && self.keep == Keep::Store && !store.keeps.binding_key {
+            return Err(AuthError::configuration(format!("the store {store} cannot keep this login's key")));
+        }
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        let exchange = Exchange::new(Arc::clone(self), Arc::clone(slot), Why::Due);
+        let now = self.clock.now();
+        let age = saturating_nanos(acquired.access.age().unwrap_or_default());
+        let sent = Now { wall: now.wall.saturating_sub(age), mono: now.mono.saturating_sub(age) };
+        let timed = exchange.timed(&acquired.access, sent)?;
+        let mut record = Record::default();
+        record.login = acquired.login.clone();
+        record.renewed_at = Some(to_system_time(now.wall));
+        record.attempt = Some(Attempt {
+            spent: None,
+            request: slot.key.clone(),
+            at: to_system_time(now.wall),
+            outcome: Ended::Renewed,
+            secret_revision: self.provider.secret_revision(),
+        });
+        if self.keep_tokens {
+            record.put_token(timed.stored(&slot.key, &acquired.access));
+        }
+        self.drop_unsaved().await;
+        if let Kept::Unsaved(error) = self.replace(record).await
+            && self.strict
+        {
+            return Err(error.into());
+        }
+        self.all_slots().iter().for_each(|slot| slot.clear());
+        slot.clear();
+        let token = exchange.publish(&acquired.access, acquired.login.as_ref(), timed.times).map_err(|f| f.error)?;
+        tracing::info!(account = acquired.login.as_ref().and_then(|l| l.account.as_ref()).map(|a| a.display_name()), "logged in");
+        self.events.announce(Event::LoggedIn);
+        Ok(token)
+    }
+
+    /// Writes the record in the place of whatever is there.
+    async fn replace(self: &Arc<Self>, record: Record) -> Kept {
+        const ROUNDS: usize = 10;
+        let mut change = Change { record, expected: None, spent: None };
+        for _ in 0..ROUNDS {
+            match self.load().await {
+                Ok(found) => {
+                    change.spent = found.as_ref().and_then(|(record, _)| record.refresh_token_hash());
+                    change.expected = found.map(|(_, version)| version);
+                }
+                // A record that cannot be read is not in the way of a new one.
+                Err(error) => tracing::warn!(%error, "the record to be replaced could not be read"),
+            }
+            let save = self.store.save(&self.key, Some(&change.record), change.expected.as_ref(), None);
+            match self.in_time(save).await {
+                Ok(Saved::Written(_)) => return Kept::Saved,
+                Ok(Saved::Conflict(_)) => {}
+                Err(_) => break,
+            }
+        }
+        self.keep_change(change, None).await
+    }
+
+    /// Ends the login: forgotten here first, then at the server.
+    pub(crate) async fn sign_out(self: &Arc<Self>) -> Result<LogoutReport, AuthError> {
+        let (done, report) = oneshot::channel();
+        let engine = Arc::clone(self);
+        self.context.spawn(async move {
+            let _ = done.send(engine.forget_and_revoke().await);
+        })?;
+        report.await.unwrap_or_else(|_| Err(AuthError::transient("the logout was given up: its runtime was dropped")))
+    }
+
+    async fn forget_and_revoke(self: &Arc<Self>) -> Result<LogoutReport, AuthError> {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.all_slots().iter().for_each(|slot| slot.clear());
+        let unsaved = self.drop_unsaved().await;
+        let stored = self.remove().await;
+        let mut report = LogoutReport::default();
+        let stored = match stored {
+            Ok(record) => record,
+            Err(error) if unsaved.is_none() => return Err(error),
+            Err(error) => {
+                report.problems.push(error);
+                None
+            }
+        };
+        report.was_logged_in = stored.is_some() || unsaved.is_some();
+        let login: Option<Login> = unsaved.or_else(|| stored.and_then(|record| record.login));
+        if let Some(login) = login {
+            let provider = Arc::clone(&self.provider);
+            match guarded(self, async move { provider.revoke(&login).await }).await {
+                Ok(()) => report.revoked = true,
+                Err(error) => report.problems.push(self.named(error)),
+            }
+        }
+        tracing::info!(revoked = report.revoked, "logged out");
+        self.events.announce(Event::LoggedOut);
+        Ok(report)
+    }
+
+    /// Removes the record, whatever is written meanwhile: a logout wins over a renewal. Gives what was there last.
+    async fn remove(&self) -> Result<Option<Record>, AuthError> {
+        const ROUNDS: usize = 10;
+        let mut found = self.load().await?;
+        for _ in 0..ROUNDS {
+            let Some((record, version)) = found else { return Ok(None) };
+            match self.in_time(self.store.save(&self.key, None, Some(&version), None)).await? {
+                Saved::Written(_) => return Ok(Some(record)),
+                Saved::Conflict(theirs) => found = theirs.map(|(record, version)| (*record, version)),
+            }
+        }
+        Err(AuthError::store("the record could not be removed: it is being written all the time"))
+    }
+
+    /// [`Engine::install`] on the executor, for a login that was made elsewhere.
+    pub(crate) async fn adopt(self: &Arc<Self>, slot: &Arc<Slot>, acquired: Acquired) -> Outcome {
+        let engine = Arc::clone(self);
+        let slot = Arc::clone(slot);
+        self.context.run(async move { engine.install(&slot, acquired).await }).await?
+    }
+
+    /// The longest that a store may take to tell what it has, for a caller on any runtime.
+    pub(crate) async fn read(self: &Arc<Self>) -> Result<Option<Record>, AuthError> {
+        let engine = Arc::clone(self);
+        let limit = self.context.limits().store;
+        let read = async move { timeout(limit, engine.load()).await };
+        match self.context.run(read).await? {
+            Ok(found) => Ok(found?.map(|(record, _)| record)),
+            Err(_) => Err(AuthError::store("the store did not answer in time")),
+        }
+    }
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,226 @@
+//! One access token of a login, in memory: what is served, and what is under way for it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use tokio::sync::watch;
+
+use super::{
+    policy::{self, Decision, Invalidations, View},
+    token::{Published, Token},
+};
+use crate::{AuthError, RequestKey, TokenRequest, clock::Now};
+
+pub(crate) type Outcome = Result<Token, AuthError>;
+
+/// What the waiters of an exchange wait on. It closes without a value if the exchange is lost.
+pub(crate) type Landing = watch::Receiver<Option<Outcome>>;
+
+pub(crate) struct Slot {
+    pub(crate) request: TokenRequest,
+    pub(crate) key: RequestKey,
+    current: ArcSwapOption<Published>,
+    /// Before when, on the monotonic clock, the served path need not think of renewing.
+    quiet_until: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) flight: Option<Landing>,
+    pub(crate) failure: Option<Failure>,
+    /// Of the newest token.
+    generation: u64,
+    /// Tokens up to this generation are dead.
+    retired: u64,
+    /// The hash of the last token that was reported bad.
+    retired_hash: Option<String>,
+    invalidations: Invalidations,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: AuthError,
+    pub(crate) count: u32,
+    pub(crate) not_before: Now,
+    /// The provider's secret then.
+    pub(crate) revision: Option<u64>,
+}
+
+/// What a caller gets at once.
+pub(crate) enum Asked {
+    Serve(Token),
+    ServeAndRenew(Token),
+    Renew,
+    Report(Failure),
+}
+
+impl Slot {
+    pub(crate) fn new(request: TokenRequest) -> Self {
+        Self {
+            key: request.key(),
+            request,
+            current: ArcSwapOption::empty(),
+            quiet_until: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // Every change under this lock is whole before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The header to send, and whether the token is due for renewal. A load and a clone.
+    #[inline]
+    pub(crate) fn header(&self, now: Now) -> Option<(HeaderValue, bool)> {
+        let current = self.current.load();
+        let published = current.as_ref()?;
+        if published.times.expired(now) {
+            return None;
+        }
+        Some((published.header()?.clone(), self.is_due(published, now)))
+    }
+
+    /// The token to serve, and whether it is due for renewal.
+    #[inline]
+    pub(crate) fn token(&self, now: Now) -> Option<(Token, bool)> {
+        let current = self.current.load();
+        let published = current.as_ref()?;
+        if published.times.expired(now) {
+            return None;
+        }
+        Some((Token(Arc::clone(published)), self.is_due(published, now)))
+    }
+
+    #[inline]
+    fn is_due(&self, published: &Published, now: Now) -> bool {
+        published.times.due(now) && now.mono >= self.quiet_until.load(Ordering::Relaxed)
+    }
+
+    /// The token at hand, expired or not.
+    pub(crate) fn peek(&self) -> Option<Token> {
+        self.current.load_full().map(Token)
+    }
+
+    /// The careful look, for when the quick one did not serve.
+    pub(crate) fn ask(&self, now: Now) -> Asked {
+        let state = self.state();
+        let token = self.peek();
+        let view = View {
+            token: token.as_ref().map(|t| t.0.times),
+            not_before: state.failure.as_ref().map(|f| f.not_before),
+            in_flight: state.flight.is_some(),
+        };
+        match (policy::decide(&view, now), token, &state.failure) {
+            (Decision::Serve, Some(token), _) => Asked::Serve(token),
+            (Decision::ServeAndRenew, Some(token), _) => Asked::ServeAndRenew(token),
+            (Decision::Report, _, Some(failure)) => Asked::Report(failure.clone()),
+            _ => Asked::Renew,
+        }
+    }
+
+    /// Joins the exchange under way, or begins one: then the sender is the caller's to serve.
+    pub(crate) fn join(&self) -> (Landing, Option<watch::Sender<Option<Outcome>>>) {
+        let mut state = self.state();
+        if let Some(flight) = &state.flight {
+            return (flight.clone(), None);
+        }
+        let (sender, landing) = watch::channel(None);
+        state.flight = Some(landing.clone());
+        self.quiet_until.store(u64::MAX, Ordering::Relaxed);
+        (landing, Some(sender))
+    }
+
+    /// The exchange is over, well or not: the next may begin.
+    pub(crate) fn land(&self) {
+        let mut state = self.state();
+        state.flight = None;
+        let quiet_until = state.failure.as_ref().map_or(0, |failure| failure.not_before.mono);
+        self.quiet_until.store(quiet_until, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.state().failure = Some(failure);
+    }
+
+    pub(crate) fn forget_failure(&self) {
+        self.state().failure = None;
+        self.quiet_until.store(0, Ordering::Relaxed);
+    }
+
+    /// How many attempts failed one after another.
+    pub(crate) fn failures(&self) -> u32 {
+        self.state().failure.as_ref().map_or(0, |failure| failure.count)
+    }
+
+    /// Whether these are the bytes that were reported bad last.
+    pub(crate) fn is_retired(&self, hash: &str) -> bool {
+        self.state().retired_hash.as_deref() == Some(hash)
+    }
+
+    /// Publishes what `make` makes for the next generation, unless it is overtaken. Served from now on if `keep` is set.
+    pub(crate) fn publish(
+        &self,
+        keep: bool,
+        current: impl FnOnce() -> bool,
+        make: impl FnOnce(u64) -> Published,
+    ) -> Option<Token> {
+        let mut state = self.state();
+        // Under the lock, under which a login or logout clears the slot after it has changed the epoch.
+        if !current() {
+            return None;
+        }
+        state.generation += 1;
+        state.failure = None;
+        let published = Arc::new(make(state.generation));
+        if keep {
+            self.current.store(Some(Arc::clone(&published)));
+        }
+        Some(Token(published))
+    }
+
+    /// Retires this token if it is the newest and the report counts. `true` if it is retired now, or was before.
+    pub(crate) fn invalidate(&self, token: &Token, now: Now) -> bool {
+        let mut state = self.state();
+        if token.generation() <= state.retired {
+            return true;
+        }
+        if token.generation() != state.generation {
+            return true; // a newer one is there already
+        }
+        let Some(invalidations) = state.invalidations.report(now) else { return false };
+        state.invalidations = invalidations;
+        state.retired = token.generation();
+        state.retired_hash = Some(token.0.hash.clone());
+        self.current.store(None);
+        true
+    }
+
+    /// Whether a waiter may be given this token.
+    pub(crate) fn is_alive(&self, token: &Token) -> bool {
+        token.generation() > self.state().retired
+    }
+
+    /// Forgets the token and the failure: a login or a logout has made them past.
+    pub(crate) fn clear(&self) {
+        let mut state = self.state();
+        state.retired = state.generation;
+        state.failure = None;
+        self.quiet_until.store(0, Ordering::Relaxed);
+        self.current.store(None);
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("key", &self.key).field("token", &self.peek()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! [`Status`]: what is known of a session, for people and for monitors.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{engine::Engine, exchange::adopted_times, slot::Slot};
+use crate::{
+    Account, AuthError, ErrorKind, Identity, Scopes,
+    clock::to_system_time,
+    store::{Outcome as Ended, StoreInfo},
+};
+
+/// How good the access token at hand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Freshness {
+    /// Valid, and not to be renewed yet.
+    Fresh,
+    /// Valid, and due for renewal.
+    Stale,
+    /// No longer valid.
+    Expired,
+    /// There is none.
+    None,
+}
+
+impl Freshness {
+    /// Its name in small letters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+            Self::None => "none",
+        }
+    }
+}
+
+/// What is known of a session. Reading it asks no server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// What was configured.
+    pub identity: Identity,
+    /// Who is logged in, where that is known.
+    pub account: Option<Account>,
+    /// The scopes of the access token, else of the login, as far as the server named them.
+    pub scopes: Option<Scopes>,
+    /// When the access token expires; `None` without one, or if not by time.
+    pub expires_at: Option<SystemTime>,
+    /// How good the access token is.
+    pub freshness: Freshness,
+    /// Whether it can be renewed without a person.
+    pub refreshable: bool,
+    /// Where it is stored.
+    pub store: StoreInfo,
+    /// Whether the last renewal is in memory only, because saving it failed.
+    pub unsaved: bool,
+    /// When a token was last obtained.
+    pub last_renewal: Option<SystemTime>,
+    /// Why the last attempt failed, if it did; also another process's.
+    pub last_error: Option<LastError>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LastError {
+    /// What happened.
+    pub kind: ErrorKind,
+    /// In words.
+    pub message: String,
+    /// When.
+    pub at: SystemTime,
+}
+
+impl Engine {
+    pub(crate) async fn status(self: &Arc<Self>, slot: &Slot) -> Result<Status, AuthError> {
+        let record = self.read().await?.unwrap_or_default();
+        let unsaved = self.unsaved.lock().await.as_ref().map(|unsaved| unsaved.record.clone());
+        let is_unsaved = unsaved.is_some();
+        let record = unsaved.unwrap_or(record);
+        let now = self.clock.now();
+        let stored = record.token(&slot.key);
+        let own = slot.peek();
+        let (times, scopes) = match (&own, stored) {
+            (Some(token), _) => (Some(token.0.times), token.scopes().cloned()),
+            (None, Some(stored)) => (Some(adopted_times(stored, now)), stored.scopes.clone()),
+            (None, None) => (None, None),
+        };
+        let freshness = match times {
+            None => Freshness::None,
+            Some(times) if times.expired(now) => Freshness::Expired,
+            Some(times) if times.due(now) => Freshness::Stale,
+            Some(_) => Freshness::Fresh,
+        };
+        let told = record.attempt.as_ref().and_then(|attempt| match &attempt.outcome {
+            Ended::Failed { kind, message, .. } => {
+                Some(LastError { kind: ErrorKind::from_name(kind), message: message.clone(), at: attempt.at })
+            }
+            _ => None,
+        });
+        let last_error = told.or_else(|| {
+            let failure = slot.state().failure.clone()?;
+            Some(LastError { kind: failure.error.kind(), message: failure.error.to_string(), at: to_system_time(now.wall) })
+        });
+        let login = record.login.as_ref();
+        Ok(Status {
+            identity: self.key.identity().clone(),
+            account: login.and_then(|login| login.account.clone()),
+            scopes: scopes.or_else(|| login.and_then(|login| login.scopes.clone())),
+            expires_at: times.map(|t| t.expires_at.wall).filter(|wall| *wall != u64::MAX).map(to_system_time),
+            freshness,
+            refreshable: match login {
+                Some(login) => login.refresh_token.is_some(),
+                None => times.is_some() || record.renewed_at.is_some(),
+            },
+            store: self.store.describe(),
+            unsaved: is_unsaved,
+            last_renewal: record.renewed_at.or_else(|| own.map(|t| to_system_time(t.0.times.obtained.wall))),
+            last_error,
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! Which requests get a token, and which are not sent at all.
+
+use keyfob_auth_core::{AuthError, Binding, ErrorKind, authorize::Origins, middleware::auth_error};
+
+use crate::support::{Scripted, Server, token};
+
+#[tokio::test]
+async fn only_listed_origins_get_the_token() {
+    let (listed, other) = (Server::ok().await, Server::ok().await);
+    let provider = Scripted::counting();
+    let client = provider.client(&[&listed]);
+    assert_eq!(client.get(other.url("/x")).send().await.unwrap().status(), 200);
+    assert_eq!(provider.count(), 0, "nobody is asked for a token that goes nowhere");
+    for _ in 0..3 {
+        assert_eq!(client.get(listed.url("/x")).send().await.unwrap().status(), 200);
+    }
+    let other_name = listed.origin.replace("127.0.0.1", "localhost");
+    assert_eq!(client.get(other_name).send().await.unwrap().status(), 200);
+    assert_eq!(listed.tokens(), [Some("t1".into()), Some("t1".into()), Some("t1".into()), None]);
+    assert_eq!(other.tokens(), [None]);
+    assert_eq!(provider.count(), 1);
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_sent() {
+    let server = Server::ok().await;
+    for kind in [ErrorKind::LoginRequired, ErrorKind::Transient, ErrorKind::Refused, ErrorKind::NotConfigured]
+    {
+        let client = Scripted::failing(AuthError::new(kind, "no token today")).client(&[&server]);
+        let error = client.get(server.url("/x")).send().await.unwrap_err();
+        assert_eq!(auth_error(&error).unwrap().kind(), kind);
+        assert!(error.to_string().contains("no token today"), "{error}");
+    }
+    assert_eq!(server.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn public_endpoints_are_used_without_a_login_but_not_in_an_outage() {
+    let server = Server::ok().await;
+    let origins = || Origins::new().if_logged_in(&server.origin).unwrap();
+    for (kind, sent) in [
+        (ErrorKind::LoginRequired, true),
+        (ErrorKind::NotConfigured, true),
+        (ErrorKind::Transient, false),
+        (ErrorKind::Refused, false),
+    ] {
+        let before = server.seen().len();
+        let client = Scripted::failing(AuthError::new(kind, "no token")).builder(origins()).build().unwrap();
+        assert_eq!(client.get(server.url("/x")).send().await.is_ok(), sent, "{kind:?}");
+        assert_eq!(server.seen().len() - before, usize::from(sent), "{kind:?}");
+    }
+    assert_eq!(server.tokens(), [None, None]);
+    let client = Scripted::counting().builder(origins()).build().unwrap();
+    client.get(server.url("/x")).send().await.unwrap();
+    assert_eq!(server.tokens().last().unwrap().as_deref(), Some("t1"));
+}
+
+#[tokio::test]
+async fn the_callers_own_credential_wins() {
+    let server = Server::accepting(&["t1"], "Bearer error=\"invalid_token\"").await;
+    let provider = Scripted::counting();
+    let client = provider.client(&[&server]);
+    let answer = client.get(server.url("/x")).header("authorization", "Bearer own").send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+    assert_eq!(server.tokens(), [Some("own".into())]);
+    assert_eq!(provider.count(), 0);
+
+    let server = Server::ok().await;
+    let client = Scripted::in_header("x-api-key").client(&[&server]);
+    client.get(server.url("/x")).header("x-api-key", "own").send().await.unwrap();
+    client.get(server.url("/x")).send().await.unwrap();
+    let keys: Vec<_> =
+        server.seen().iter().map(|seen| seen.header("x-api-key").unwrap().to_owned()).collect();
+    assert_eq!(keys, ["own", "t1"]);
+}
+
+#[tokio::test]
+async fn a_certificate_bound_token_needs_a_client_with_that_certificate() {
+    let server = Server::ok().await;
+    let provider =
+        Scripted::answering(|count, _| Ok(token(count).with_binding(Binding::Certificate("abc".into()))));
+    let builder = || provider.builder(Origins::parse([&server.origin]).unwrap());
+    for client in [builder(), builder().certificate("abd")] {
+        let error = client.build().unwrap().get(server.url("/x")).send().await.unwrap_err();
+        let error = auth_error(&error).unwrap();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.message().contains("certificate"), "{error}");
+    }
+    assert_eq!(server.seen().len(), 0);
+    builder().certificate("abc").build().unwrap().get(server.url("/x")).send().await.unwrap();
+    assert_eq!(server.tokens(), [Some("t3".into())], "the third client's session is the third to ask");
+}
+
+#[tokio::test]
+async fn a_client_without_origins_is_refused() {
+    let error = Scripted::counting().builder(Origins::new()).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+}

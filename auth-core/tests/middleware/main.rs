@@ -1,0 +1,14 @@
+//! The reqwest middleware against servers on loopback, with exact counts of what they and the provider were asked.
+#![cfg(feature = "middleware")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests, which the lints' exception for tests does not see"
+)]
+
+mod attaching;
+mod foreign;
+mod proofs;
+mod redirects;
+mod replays;
+mod support;

@@ -1,0 +1,97 @@
+//! Refreshing an access token (RFC 6749 section 6, OpenID Connect Core section 12).
+
+use keyfob_auth_core::{Acquired, AuthError, Challenge, ExposeSecret, Login, Scopes, TokenRequest};
+
+use crate::{
+    Oidc, id_token,
+    token_endpoint::{Exchanged, GrantRequest},
+};
+
+impl Oidc {
+    /// Spends the login's refresh token, once.
+    pub(crate) async fn refresh(&self, request: &TokenRequest, login: &Login) -> Result<Acquired, AuthError> {
+        let Some(token) = &login.refresh_token else {
+            return Err(AuthError::login_required(
+                "the login cannot be renewed: the server gave it no refresh token",
+            ));
+        };
+        let challenge = request.challenge.as_ref();
+        if let Some(challenge) = challenge.filter(|challenge| needs_a_person(challenge, login)) {
+            return Err(AuthError::interaction_required("the resource wants a person to sign in again")
+                .with_challenge(challenge.clone()));
+        }
+        // None by itself: the same scopes as before, and never more.
+        let scopes = if request.scopes.is_empty() {
+            Scopes::none()
+        } else {
+            self.scopes_for(&request.scopes, challenge)
+        };
+        let grant = GrantRequest::new("refresh_token", "the refresh")
+            .spends_login()
+            .parameter("refresh_token", token.expose_secret())
+            .parameter("scope", &scopes.to_string())
+            .parameters("audience", &request.audiences)
+            .parameters("resource", &request.resources)
+            .challenge(challenge);
+        let exchanged = self.exchange(grant).await?;
+        let answer = self.renewal(&exchanged, login)?;
+        Ok(Acquired::with_login(exchanged.answer.access, login.renewed_by(answer)))
+    }
+
+    /// What the answer says of the login.
+    fn renewal(&self, exchanged: &Exchanged, login: &Login) -> Result<Login, AuthError> {
+        let answer = &exchanged.answer;
+        let mut renewed = Login {
+            refresh_token: answer.refresh_token.clone(),
+            refresh_expires_at: exchanged.refresh_expires_at(),
+            ..Login::default()
+        };
+        if let Some(token) = &answer.id_token {
+            renewed.account = id_token::account_of_renewal(
+                token.expose_secret(),
+                &self.expected(),
+                login.account.as_ref(),
+            )?;
+            renewed.id_token = renewed.account.as_ref().and(answer.id_token.clone());
+        }
+        Ok(renewed)
+    }
+}
+
+/// Whether no refresh can satisfy the challenge: it wants a stronger or newer sign-in (RFC 9470), or more than was granted.
+fn needs_a_person(challenge: &Challenge, login: &Login) -> bool {
+    let beyond = || match (&challenge.scope, &login.scopes) {
+        (Some(demanded), Some(granted)) => demanded.iter().any(|scope| !granted.contains(scope)),
+        _ => false,
+    };
+    challenge.acr_values.is_some() || challenge.max_age.is_some() || beyond()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_stronger_sign_in_or_more_scopes_need_a_person() {
+        let login = Login { scopes: Some(Scopes::parse("read write")), ..Login::default() };
+        let with = |set: &dyn Fn(&mut Challenge)| {
+            let mut challenge = Challenge::default();
+            set(&mut challenge);
+            challenge
+        };
+        let scope = |list: &str| with(&|c| c.scope = Some(Scopes::parse(list)));
+        for (challenge, needed) in [
+            (with(&|_| {}), false),
+            (with(&|c| c.claims = Some("{}".into())), false),
+            (with(&|c| c.acr_values = Some("gold".into())), true),
+            (with(&|c| c.max_age = Some(Duration::ZERO)), true),
+            (scope("read"), false),
+            (scope("read admin"), true),
+        ] {
+            assert_eq!(needs_a_person(&challenge, &login), needed, "{challenge:?}");
+        }
+        assert!(!needs_a_person(&scope("admin"), &Login::default()), "what was granted is not known");
+    }
+}

@@ -1,0 +1,216 @@
+//! What an answer says went wrong (RFC 6749 section 5.2), and what that means for who asked.
+
+use keyfob_auth_core::{AuthError, Challenge, ErrorKind};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{http::Reply, json};
+
+/// The longest error code and description that are kept of an answer.
+const LONGEST: usize = 1000;
+
+/// What was asked for, as far as errors depend on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked<'a> {
+    /// The beginning of the message: `the refresh`.
+    pub(crate) what: &'a str,
+    /// Whether the login's own refresh token was sent, so that `invalid_grant` is a verdict on the login.
+    pub(crate) spends_login: bool,
+    /// The challenge that the request was to satisfy.
+    pub(crate) challenge: Option<&'a Challenge>,
+}
+
+#[derive(Deserialize)]
+struct Members {
+    error: Option<Value>,
+    error_description: Option<Value>,
+    /// What a claims challenge of the token endpoint demands of the next sign-in (Microsoft).
+    claims: Option<Value>,
+}
+
+/// The error in an answer, if it is one: by its member `error`, whatever the status, else by its status.
+pub(crate) fn error_in(reply: &Reply, asked: &Asked<'_>) -> Option<AuthError> {
+    let members = json::object::<Members>(&reply.body);
+    let Some(members) = members.filter(|members| members.error.as_ref().is_some_and(is_said)) else {
+        return (!reply.is_success()).then(|| reply.bare_error(asked.what));
+    };
+    let Some(code) = json::text(members.error.as_ref()) else {
+        // Something of the server's own making: only the status is left to go by.
+        return Some(reply.bare_error(asked.what));
+    };
+    let code = shortened(code);
+    let kind = kind_of(&code, reply, asked);
+    let what = asked.what;
+    let message = match kind {
+        ErrorKind::LoginRejected => format!("{what}: the server no longer accepts the refresh token"),
+        ErrorKind::Transient => format!("{what}: the server cannot do it now"),
+        ErrorKind::InteractionRequired => format!("{what}: the server wants a person to sign in again"),
+        _ => format!("{what} was refused"),
+    };
+    let description = json::text(members.error_description.as_ref()).map(shortened);
+    let mut error = reply.error(AuthError::new(kind, message)).with_oauth(code.clone(), description);
+    if kind == ErrorKind::InteractionRequired {
+        let mut challenge = asked.challenge.cloned().unwrap_or_default();
+        challenge.error = challenge.error.or(Some(code));
+        challenge.claims = json::text(members.claims.as_ref()).map(str::to_owned).or(challenge.claims);
+        error = error.with_challenge(challenge);
+    }
+    match reply.retry_after {
+        Some(after) if kind == ErrorKind::Transient => Some(error.with_retry_after(after)),
+        _ => Some(error),
+    }
+}
+
+fn kind_of(code: &str, reply: &Reply, asked: &Asked<'_>) -> ErrorKind {
+    // An overloaded server's word is no verdict.
+    if reply.is_overload() {
+        return ErrorKind::Transient;
+    }
+    match code {
+        "temporarily_unavailable" | "server_error" | "slow_down" => ErrorKind::Transient,
+        "invalid_grant" if asked.spends_login => ErrorKind::LoginRejected,
+        // OpenID Connect Core section 3.1.2.6, and "Unmet Authentication Requirements".
+        "interaction_required"
+        | "login_required"
+        | "consent_required"
+        | "account_selection_required"
+        | "unmet_authentication_requirements" => ErrorKind::InteractionRequired,
+        _ => ErrorKind::Refused,
+    }
+}
+
+/// Whether a member says something: some servers send `"error": null` or `""` with a success.
+fn is_said(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false))
+        && value.as_str().is_none_or(|text| !text.trim().is_empty())
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use ErrorKind::{InteractionRequired, LoginRejected, Refused, Transient};
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    pub(crate) fn reply(status: u16, body: &str) -> Reply {
+        Reply {
+            status,
+            retry_after: None,
+            body: Zeroizing::new(body.as_bytes().to_vec()),
+            origin: "https://idp.example/token".into(),
+        }
+    }
+
+    const REFRESH: Asked<'_> = Asked { what: "the refresh", spends_login: true, challenge: None };
+    const GRANT: Asked<'_> = Asked { what: "the request", spends_login: false, challenge: None };
+
+    fn kind(asked: &Asked<'_>, status: u16, body: &str) -> Option<ErrorKind> {
+        error_in(&reply(status, body), asked).map(|error| {
+            assert_eq!(error.status(), Some(status));
+            assert!(error.to_string().contains(&format!("(HTTP {status})")), "{error}");
+            assert_eq!(error.origin(), Some("https://idp.example/token"));
+            error.kind()
+        })
+    }
+
+    #[test]
+    fn the_error_member_is_read_before_the_status() {
+        for (status, body, on_refresh, elsewhere) in [
+            (400, r#"{"error":"invalid_grant"}"#, Some(LoginRejected), Some(Refused)),
+            (401, r#"{"error":"invalid_grant"}"#, Some(LoginRejected), Some(Refused)),
+            (200, r#"{"error":"invalid_grant"}"#, Some(LoginRejected), Some(Refused)),
+            (400, r#"{"error":" invalid_grant "}"#, Some(LoginRejected), Some(Refused)),
+            (429, r#"{"error":"invalid_grant"}"#, Some(Transient), Some(Transient)),
+            (500, r#"{"error":"invalid_grant"}"#, Some(Transient), Some(Transient)),
+            (503, r#"{"error":"invalid_grant"}"#, Some(Transient), Some(Transient)),
+            (400, r#"{"error":"Invalid_Grant"}"#, Some(Refused), Some(Refused)),
+            (401, r#"{"error":"invalid_client"}"#, Some(Refused), Some(Refused)),
+            (400, r#"{"error":"unauthorized_client"}"#, Some(Refused), Some(Refused)),
+            (400, r#"{"error":"invalid_scope"}"#, Some(Refused), Some(Refused)),
+            (400, r#"{"error":"invalid_target"}"#, Some(Refused), Some(Refused)),
+            (400, r#"{"error":"invalid_request"}"#, Some(Refused), Some(Refused)),
+            (400, r#"{"error":"unsupported_grant_type"}"#, Some(Refused), Some(Refused)),
+            (400, r#"{"error":"never_heard_of_it"}"#, Some(Refused), Some(Refused)),
+            (400, r#"{"error":"temporarily_unavailable"}"#, Some(Transient), Some(Transient)),
+            (200, r#"{"error":"server_error"}"#, Some(Transient), Some(Transient)),
+            (400, r#"{"error":"slow_down"}"#, Some(Transient), Some(Transient)),
+            (
+                400,
+                r#"{"error":"interaction_required"}"#,
+                Some(InteractionRequired),
+                Some(InteractionRequired),
+            ),
+            (400, r#"{"error":"login_required"}"#, Some(InteractionRequired), Some(InteractionRequired)),
+            (400, r#"{"error":"consent_required"}"#, Some(InteractionRequired), Some(InteractionRequired)),
+            // The error is no text, or says nothing.
+            (400, r#"{"error":{"code":400}}"#, Some(Refused), Some(Refused)),
+            (200, r#"{"error":true}"#, Some(Refused), Some(Refused)),
+            (503, r#"{"error":["invalid_grant"]}"#, Some(Transient), Some(Transient)),
+            (200, r#"{"error":null,"access_token":"a"}"#, None, None),
+            (200, r#"{"error":"","access_token":"a"}"#, None, None),
+            (400, r#"{"error":""}"#, Some(Refused), Some(Refused)),
+            // No JSON: only the status is left. That is never a verdict on the refresh token.
+            (400, "", Some(Refused), Some(Refused)),
+            (400, "<html>invalid_grant</html>", Some(Refused), Some(Refused)),
+            (400, r#"["invalid_grant"]"#, Some(Refused), Some(Refused)),
+            (401, "", Some(Refused), Some(Refused)),
+            (403, "no", Some(Refused), Some(Refused)),
+            (404, "", Some(Refused), Some(Refused)),
+            (302, "", Some(Refused), Some(Refused)),
+            (408, "", Some(Transient), Some(Transient)),
+            (429, "", Some(Transient), Some(Transient)),
+            (500, "oops", Some(Transient), Some(Transient)),
+            (502, "<html></html>", Some(Transient), Some(Transient)),
+            (503, "", Some(Transient), Some(Transient)),
+            (504, "", Some(Transient), Some(Transient)),
+            (200, "", None, None),
+            (204, "", None, None),
+            (200, "{}", None, None),
+        ] {
+            assert_eq!(kind(&REFRESH, status, body), on_refresh, "refresh: {status} {body}");
+            assert_eq!(kind(&GRANT, status, body), elsewhere, "elsewhere: {status} {body}");
+        }
+    }
+
+    #[test]
+    fn code_and_description_are_kept_and_bounded() {
+        let long = "x".repeat(100_000);
+        let body = format!(r#"{{"error":"invalid_client","error_description":"{long}"}}"#);
+        let error = error_in(&reply(401, &body), &GRANT).unwrap();
+        assert_eq!(error.oauth_error(), Some("invalid_client"));
+        assert_eq!(error.oauth_description().map(str::len), Some(LONGEST));
+        let error =
+            error_in(&reply(401, r#"{"error":"invalid_client","error_description":7}"#), &GRANT).unwrap();
+        assert_eq!(error.oauth_description(), None);
+    }
+
+    #[test]
+    fn retry_after_goes_with_transient_errors() {
+        let after = |status, body| {
+            let reply = Reply { retry_after: Some(Duration::from_secs(7)), ..reply(status, body) };
+            error_in(&reply, &GRANT).and_then(|error| error.retry_after())
+        };
+        assert_eq!(after(429, ""), Some(Duration::from_secs(7)));
+        assert_eq!(after(503, r#"{"error":"temporarily_unavailable"}"#), Some(Duration::from_secs(7)));
+        assert_eq!(after(400, r#"{"error":"invalid_client"}"#), None);
+    }
+
+    #[test]
+    fn a_demand_for_a_person_carries_the_challenge() {
+        let mut challenge = Challenge::default();
+        challenge.claims = Some("{\"a\":1}".into());
+        let asked = Asked { challenge: Some(&challenge), ..REFRESH };
+        let error = error_in(&reply(400, r#"{"error":"interaction_required"}"#), &asked).unwrap();
+        assert_eq!(error.challenge().and_then(|c| c.claims.as_deref()), Some("{\"a\":1}"));
+        assert_eq!(error.challenge().and_then(|c| c.error.as_deref()), Some("interaction_required"));
+        let error = error_in(&reply(400, r#"{"error":"interaction_required","claims":"{\"b\":2}"}"#), &asked)
+            .unwrap();
+        assert_eq!(error.challenge().and_then(|c| c.claims.as_deref()), Some("{\"b\":2}"));
+    }
+}

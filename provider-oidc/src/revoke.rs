@@ -1,0 +1,69 @@
+//! Revocation (RFC 7009).
+
+use keyfob_auth_core::{AuthError, ExposeSecret, Login};
+
+use crate::{
+    Oidc,
+    http::{self, Form, Reply},
+    metadata::Which,
+    oauth_error::{Asked, error_in},
+};
+
+impl Oidc {
+    /// Revokes the login's refresh token, and with it, at most servers, the access tokens that came of it (RFC 7009
+    /// section 2.1). A login without one holds nothing to revoke.
+    pub(crate) async fn revoke_login(&self, login: &Login) -> Result<(), AuthError> {
+        let Some(token) = &login.refresh_token else { return Ok(()) };
+        let endpoint = self.endpoint(Which::Revocation).await?;
+        let mut form = Form::default();
+        form.push("token", token.expose_secret());
+        form.push("token_type_hint", "refresh_token");
+        let authorization = self.config.client.authenticate(&mut form).await?;
+        let reply = http::post(&self.context, &endpoint, form, authorization).await?;
+        tracing::debug!(%endpoint, status = reply.status, "the revocation endpoint answered");
+        judge(&reply)
+    }
+}
+
+/// A success is one whatever the body says; unknown tokens are successes too (RFC 7009 section 2.2).
+fn judge(reply: &Reply) -> Result<(), AuthError> {
+    if reply.is_success() {
+        return Ok(());
+    }
+    match error_in(reply, &Asked { what: "the revocation", ..Asked::default() }) {
+        // What some servers say of a token that is no longer valid: what was wanted.
+        Some(error) if error.oauth_error() == Some("invalid_token") && !reply.is_overload() => Ok(()),
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyfob_auth_core::ErrorKind;
+
+    use super::*;
+    use crate::oauth_error::tests::reply;
+
+    #[test]
+    fn ok_is_ok_whatever_the_body() {
+        for (status, body, kind) in [
+            (200, "", None),
+            (200, "{}", None),
+            (200, "<html></html>", None),
+            (200, r#"{"error":"unsupported_token_type"}"#, None),
+            (204, "", None),
+            (400, r#"{"error":"invalid_token"}"#, None),
+            (400, r#"{"error":"unsupported_token_type"}"#, Some(ErrorKind::Refused)),
+            (401, r#"{"error":"invalid_client"}"#, Some(ErrorKind::Refused)),
+            (400, r#"{"error":"invalid_grant"}"#, Some(ErrorKind::Refused)),
+            (404, "", Some(ErrorKind::Refused)),
+            (302, "", Some(ErrorKind::Refused)),
+            (503, "", Some(ErrorKind::Transient)),
+            (503, r#"{"error":"invalid_token"}"#, Some(ErrorKind::Transient)),
+            (429, "", Some(ErrorKind::Transient)),
+        ] {
+            assert_eq!(judge(&reply(status, body)).err().map(|error| error.kind()), kind, "{status} {body}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The token endpoint: one request, and its answer (RFC 6749 sections 4 to 6).
+
+use std::time::{Duration, SystemTime};
+
+use keyfob_auth_core::{AccessToken, AuthError, Challenge, Lifetime, Scopes, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    Oidc,
+    http::{self, Form, Reply},
+    json::{self, Secret},
+    metadata::Which,
+    oauth_error::{Asked, error_in},
+};
+
+/// A request to the token endpoint. Every grant makes one; [`Oidc::exchange`] adds who the client is.
+pub(crate) struct GrantRequest<'a> {
+    grant_type: &'a str,
+    form: Form,
+    asked: Asked<'a>,
+}
+
+impl<'a> GrantRequest<'a> {
+    /// A request of this grant; `what` begins its error messages.
+    pub(crate) fn new(grant_type: &'a str, what: &'a str) -> Self {
+        let mut form = Form::default();
+        form.push("grant_type", grant_type);
+        Self { grant_type, form, asked: Asked { what, ..Asked::default() } }
+    }
+
+    /// Says that it spends the login's refresh token, so that `invalid_grant` is a verdict on the login.
+    pub(crate) fn spends_login(mut self) -> Self {
+        self.asked.spends_login = true;
+        self
+    }
+
+    /// Says which challenge it is to satisfy, and asks for its claims.
+    pub(crate) fn challenge(mut self, challenge: Option<&'a Challenge>) -> Self {
+        self.asked.challenge = challenge;
+        self.parameter("claims", challenge.and_then(|c| c.claims.as_deref()).unwrap_or_default())
+    }
+
+    /// Adds a parameter, unless its value is empty.
+    pub(crate) fn parameter(mut self, name: &str, value: &str) -> Self {
+        self.form.push_some(name, value);
+        self
+    }
+
+    /// Adds a parameter as often as it has values.
+    pub(crate) fn parameters(self, name: &str, values: &[String]) -> Self {
+        values.iter().fold(self, |request, value| request.parameter(name, value))
+    }
+}
+
+/// What a token endpoint gave.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) access: AccessToken,
+    pub(crate) refresh_token: Option<SecretString>,
+    pub(crate) refresh_expires_in: Option<Duration>,
+    pub(crate) id_token: Option<SecretString>,
+}
+
+/// An answer, and when it was asked for: lives count from there.
+#[derive(Debug)]
+pub(crate) struct Exchanged {
+    pub(crate) answer: Answer,
+    pub(crate) sent: Instant,
+    pub(crate) sent_at: SystemTime,
+}
+
+impl Exchanged {
+    /// When the refresh token expires, if the server said.
+    pub(crate) fn refresh_expires_at(&self) -> Option<SystemTime> {
+        self.answer.refresh_expires_in.and_then(|life| self.sent_at.checked_add(life))
+    }
+}
+
+impl Oidc {
+    /// Sends one request to the token endpoint, once.
+    ///
+    /// # Errors
+    /// What the answer says, by [`error_in`]; transient ones if there was none or it cannot be read.
+    pub(crate) async fn exchange(&self, request: GrantRequest<'_>) -> Result<Exchanged, AuthError> {
+        let GrantRequest { grant_type, mut form, asked } = request;
+        let endpoint = self.endpoint(Which::Token).await?;
+        let authorization = self.config.client.authenticate(&mut form).await?;
+        for (name, value) in &self.config.extra {
+            form.push(name, value);
+        }
+        let sent = Instant::now();
+        let sent_at = self.context.clock().wall();
+        let reply = http::post(&self.context, &endpoint, form, authorization).await.map_err(|error| {
+            let message = format!("{}: {}", asked.what, error.message());
+            error.with_message(message)
+        })?;
+        tracing::debug!(grant_type, %endpoint, status = reply.status, elapsed = ?sent.elapsed(), "the token endpoint answered");
+        let answer = read(&reply, &asked)?;
+        Ok(Exchanged { answer, sent, sent_at })
+    }
+}
+
+#[derive(Deserialize)]
+struct Members {
+    #[serde(default)]
+    access_token: Secret,
+    #[serde(default)]
+    refresh_token: Secret,
+    #[serde(default)]
+    id_token: Secret,
+    token_type: Option<Value>,
+    expires_in: Option<Value>,
+    scope: Option<Value>,
+    refresh_in: Option<Value>,
+    refresh_expires_in: Option<Value>,
+    refresh_token_expires_in: Option<Value>,
+}
+
+/// Reads an answer: by its `error` first, then its status, then as tokens.
+pub(crate) fn read(reply: &Reply, asked: &Asked<'_>) -> Result<Answer, AuthError> {
+    if let Some(error) = error_in(reply, asked) {
+        return Err(error);
+    }
+    let what = asked.what;
+    let Some(members) = json::object::<Members>(&reply.body) else {
+        let found = if reply.body.trim_ascii().is_empty() { "is empty" } else { "cannot be read" };
+        return Err(reply.error(AuthError::transient(format!("{what}: the server's answer {found}"))));
+    };
+    let refuse = |why: &str| Err(reply.error(AuthError::refused(format!("{what}: {why}"))));
+    let Some(secret) = members.access_token.0 else {
+        return refuse("the server's answer holds no access token");
+    };
+    match &members.token_type {
+        None | Some(Value::Null) => {}
+        Some(Value::String(kind)) if kind.is_empty() || kind.eq_ignore_ascii_case("bearer") => {}
+        Some(Value::String(kind)) => {
+            let kind: String = kind.chars().take(40).collect();
+            return refuse(&format!(
+                "the server gave a token of the type {kind:?}, which cannot be presented"
+            ));
+        }
+        Some(_) => return refuse("the token's type cannot be read"),
+    }
+    let mut access = AccessToken::new(secret);
+    if let Some(life) = json::seconds(members.expires_in.as_ref()) {
+        access = access.with_lifetime(Lifetime::In(life));
+    }
+    if let Some(after) = json::seconds(members.refresh_in.as_ref()) {
+        access = access.with_refresh_in(after);
+    }
+    if let Some(scopes) = scopes(members.scope.as_ref()) {
+        access = access.with_scopes(scopes);
+    }
+    Ok(Answer {
+        access,
+        refresh_token: members.refresh_token.0,
+        // Keycloak's name, and GitHub's and Google's. Zero is "never" (offline tokens).
+        refresh_expires_in: json::seconds(members.refresh_expires_in.as_ref())
+            .or_else(|| json::seconds(members.refresh_token_expires_in.as_ref())),
+        id_token: members.id_token.0,
+    })
+}
+
+/// The granted scopes: a list with spaces between, as the standard has it, or a JSON array.
+fn scopes(value: Option<&Value>) -> Option<Scopes> {
+    let scopes: Scopes = match value? {
+        Value::String(list) => Scopes::parse(list),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        _ => return None,
+    };
+    (!scopes.is_empty()).then_some(scopes)
+}
+
+#[cfg(test)]
+mod tests {
+    use keyfob_auth_core::{ErrorKind, ExposeSecret};
+    use serde_json::json;
+
+    use super::*;
+    use crate::oauth_error::tests::reply;
+
+    fn parse(body: &str) -> Result<Answer, AuthError> {
+        read(&reply(200, body), &Asked { what: "the request", ..Asked::default() })
+    }
+
+    fn answer(body: &Value) -> Answer {
+        parse(&body.to_string()).unwrap_or_else(|error| panic!("{body}: {error}"))
+    }
+
+    #[test]
+    fn an_answer_is_read_whole() {
+        let answer = answer(&json!({
+            "access_token": "at", "token_type": "Bearer", "expires_in": 300, "refresh_token": "rt", "id_token": "it",
+            "scope": "a b", "refresh_in": 150, "refresh_expires_in": 1800, "session_state": "x", "not-before-policy": 0,
+        }));
+        assert_eq!(answer.access.secret().expose_secret(), "at");
+        assert_eq!(answer.access.lifetime(), Lifetime::In(Duration::from_secs(300)));
+        assert_eq!(answer.access.refresh_in(), Some(Duration::from_secs(150)));
+        assert_eq!(answer.access.scopes(), Some(&Scopes::parse("a b")));
+        assert_eq!(answer.refresh_token.map(|t| t.expose_secret().to_owned()).as_deref(), Some("rt"));
+        assert_eq!(answer.id_token.map(|t| t.expose_secret().to_owned()).as_deref(), Some("it"));
+        assert_eq!(answer.refresh_expires_in, Some(Duration::from_secs(1800)));
+    }
+
+    #[test]
+    fn odd_forms_are_read_as_real_servers_send_them() {
+        // token_type: missing and in any case; what else is missing is left to the engine.
+        for kind in [json!("Bearer"), json!("bearer"), json!("BEARER"), json!(""), json!(null)] {
+            let answer = answer(&json!({"access_token": "at", "token_type": kind}));
+            assert_eq!(answer.access.lifetime(), Lifetime::Unknown);
+            assert!(
+                answer.refresh_token.is_none()
+                    && answer.id_token.is_none()
+                    && answer.access.scopes().is_none()
+            );
+        }
+        for (expires_in, lifetime) in [
+            (json!("300"), Lifetime::In(Duration::from_secs(300))),
+            (json!(299.5), Lifetime::In(Duration::from_millis(299_500))),
+            (json!("299.5"), Lifetime::In(Duration::from_millis(299_500))),
+            (json!(0), Lifetime::Unknown),
+            (json!(-1), Lifetime::Unknown),
+            (json!("never"), Lifetime::Unknown),
+            (json!(null), Lifetime::Unknown),
+        ] {
+            let answer = answer(&json!({"access_token": "at", "expires_in": expires_in}));
+            assert_eq!(answer.access.lifetime(), lifetime, "{expires_in}");
+        }
+        for (scope, granted) in [
+            (json!("a  b a"), Some("a b")),
+            (json!(["a", "b"]), Some("a b")),
+            (json!(""), None),
+            (json!([]), None),
+            (json!(null), None),
+            (json!(7), None),
+        ] {
+            let answer = answer(&json!({"access_token": "at", "scope": scope}));
+            assert_eq!(answer.access.scopes().map(ToString::to_string).as_deref(), granted, "{scope}");
+        }
+        for (member, value, expires) in [
+            ("refresh_expires_in", json!(0), None),
+            ("refresh_expires_in", json!("60"), Some(60)),
+            ("refresh_token_expires_in", json!(60), Some(60)),
+        ] {
+            let answer = answer(&json!({"access_token": "at", member: value}));
+            assert_eq!(answer.refresh_expires_in.map(|life| life.as_secs()), expires, "{member} {value}");
+        }
+        let empty =
+            answer(&json!({"access_token": "at", "refresh_token": "", "id_token": null, "error": ""}));
+        assert!(empty.refresh_token.is_none() && empty.id_token.is_none());
+        assert!(parse("\u{feff} {\"access_token\":\"at\"} \r\n").is_ok());
+        assert!(read(&reply(201, r#"{"access_token":"at"}"#), &Asked::default()).is_ok());
+    }
+
+    #[test]
+    fn answers_without_a_usable_token_are_errors() {
+        for (body, kind) in [
+            ("", ErrorKind::Transient),
+            ("  \n", ErrorKind::Transient),
+            ("<html>sign in to the hotel's network</html>", ErrorKind::Transient),
+            ("{\"access_token\":\"marker\"", ErrorKind::Transient),
+            ("[\"marker\"]", ErrorKind::Transient),
+            ("\"marker\"", ErrorKind::Transient),
+            ("access_token=marker&token_type=bearer", ErrorKind::Transient),
+            ("{\"access_token\":{\"marker\":1}}", ErrorKind::Transient),
+            ("{\"access_token\":\"marker\",\"access_token\":\"other\"}", ErrorKind::Transient),
+            ("{}", ErrorKind::Refused),
+            ("{\"access_token\":null}", ErrorKind::Refused),
+            ("{\"access_token\":\"\"}", ErrorKind::Refused),
+            ("{\"token\":\"marker\"}", ErrorKind::Refused),
+            ("{\"access_token\":\"marker\",\"token_type\":\"mac\"}", ErrorKind::Refused),
+            ("{\"access_token\":\"marker\",\"token_type\":\"N_A\"}", ErrorKind::Refused),
+            ("{\"access_token\":\"marker\",\"token_type\":\"DPoP\"}", ErrorKind::Refused),
+            ("{\"access_token\":\"marker\",\"token_type\":7}", ErrorKind::Refused),
+            ("{\"access_token\":\"marker\",\"error\":\"invalid_scope\"}", ErrorKind::Refused),
+        ] {
+            let error = parse(body).unwrap_err();
+            assert_eq!(error.kind(), kind, "{body}");
+            assert!(error.to_string().contains("(HTTP 200)"), "{error}");
+            assert!(!error.to_string().contains("marker"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The device authorization grant (RFC 8628), with exact counts of polls.
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{Shown, build, device, literal};
+use keyfob_auth_core::{
+    Acquired, AuthError, CredentialProvider, ErrorKind, LoginRequest, Prompt, TokenRequest,
+};
+use keyfob_idp::server::{AuthorizationServer, AutoApprove, DEVICE_CODE_GRANT, Endpoint, Fault, Settings};
+use keyfob_provider_oidc::{Flow, Oidc};
+use serde_json::json;
+
+/// A server with an interval of a second where alice approves after so many polls.
+async fn server(approve_after: Option<u32>) -> AuthorizationServer {
+    AuthorizationServer::start(settings(approve_after)).await
+}
+
+fn settings(approve_after: Option<u32>) -> Settings {
+    Settings {
+        device_interval: Duration::from_secs(1),
+        auto_approve: approve_after.map(|after_polls| AutoApprove { user: "alice".into(), after_polls }),
+        ..Settings::default()
+    }
+}
+
+async fn log_in(provider: &Oidc, ui: &Arc<Shown>) -> Result<Acquired, AuthError> {
+    let ui = Arc::clone(ui);
+    provider.login(&LoginRequest::default(), None, ui).await
+}
+
+fn polls(server: &AuthorizationServer) -> u64 {
+    let counters = server.counters();
+    assert_eq!(counters.device_polls_too_early, 0, "never sooner than the interval");
+    counters.requests_of(DEVICE_CODE_GRANT)
+}
+
+/// The time between the polls, in whole seconds.
+fn pauses(server: &AuthorizationServer) -> Vec<u64> {
+    let all = server.requests();
+    let polls: Vec<_> = all.iter().filter(|request| request.endpoint == Some(Endpoint::Token)).collect();
+    polls.windows(2).map(|two| two[1].at.duration_since(two[0].at).as_secs()).collect()
+}
+
+#[tokio::test]
+async fn pending_then_approved() {
+    let server = server(Some(2)).await;
+    let ui = Shown::new();
+    let acquired = log_in(&build(device(&server)), &ui).await.unwrap();
+
+    assert_eq!(polls(&server), 3);
+    let counters = server.counters();
+    assert_eq!((counters.discovery, counters.device_authorization), (1, 1));
+    let age = acquired.access.age().unwrap();
+    assert!(age < Duration::from_secs(1), "counted from the last poll, not from the first: {age:?}");
+    let login = acquired.login.unwrap();
+    let account = login.account.unwrap();
+    assert_eq!((account.subject.as_str(), account.name.as_deref()), ("subject-alice", Some("alice")));
+    assert_eq!(account.issuer.as_deref(), Some(server.issuer()));
+    assert_eq!(login.scopes.unwrap().to_string(), "openid read");
+    assert!(login.refresh_token.is_some() && login.id_token.is_some() && !login.reusable);
+
+    let [Prompt::DeviceCode(code)] = &ui.prompts()[..] else { panic!("{:?}", ui.prompts()) };
+    assert_eq!(code.verification_uri, server.url("/device"));
+    assert_eq!(
+        code.verification_uri_complete.as_ref().unwrap(),
+        &format!("{}?user_code={}", server.url("/device"), code.user_code)
+    );
+    assert!(code.expires_in > Duration::from_secs(590) && code.expires_in <= Duration::from_secs(600));
+}
+
+#[tokio::test]
+async fn slow_down_slows_down_for_good() {
+    let server = server(Some(1)).await;
+    server.faults().push(Endpoint::Token, Fault::SlowDown);
+    log_in(&build(device(&server)), &Shown::new()).await.unwrap();
+    assert_eq!(polls(&server), 3);
+    assert_eq!(pauses(&server), [6, 6]);
+}
+
+#[tokio::test]
+async fn denial_ends_it_at_the_next_poll() {
+    let server = server(None).await;
+    let ui = Shown::new();
+    let provider = build(device(&server));
+    let (outcome, ()) = tokio::join!(log_in(&provider, &ui), async {
+        server.deny(&ui.user_code().await).unwrap();
+    });
+    let error = outcome.unwrap_err();
+    assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("access_denied")));
+    assert!(error.to_string().contains("was denied") && error.to_string().contains("(HTTP 400)"), "{error}");
+    assert_eq!(polls(&server), 1);
+}
+
+#[tokio::test]
+async fn expiry_counts_from_the_request() {
+    let settings = Settings { device_expires_in: Duration::from_secs(3), ..settings(None) };
+    let server = AuthorizationServer::start(settings).await;
+    // The answer takes a second of the three.
+    server.faults().push(Endpoint::DeviceAuthorization, Fault::DelayAnswer(Duration::from_millis(1200)));
+    let error = log_in(&build(device(&server)), &Shown::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.message().contains("expired"), "{error}");
+    assert_eq!(polls(&server), 1);
+}
+
+#[tokio::test]
+async fn expiry_said_by_the_server_is_expiry() {
+    let server = server(None).await;
+    server.faults().push(Endpoint::Token, Fault::oauth_error("expired_token"));
+    let error = log_in(&build(device(&server)), &Shown::new()).await.unwrap_err();
+    assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("expired_token")));
+    assert!(error.message().contains("expired"), "{error}");
+    assert_eq!(polls(&server), 1);
+}
+
+#[tokio::test]
+async fn blips_are_survived_with_backoff() {
+    let server = server(Some(0)).await;
+    server.faults().push(Endpoint::Token, Fault::DropBefore);
+    server.faults().push(Endpoint::Token, Fault::status(503));
+    let ui = Shown::new();
+    log_in(&build(device(&server)), &ui).await.unwrap();
+    assert_eq!(polls(&server), 3);
+    assert_eq!(pauses(&server), [2, 4]);
+    assert!(matches!(&ui.prompts()[..], [Prompt::DeviceCode(_), Prompt::Progress(_)]), "{:?}", ui.prompts());
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let server = server(Some(0)).await;
+    server.faults().push(Endpoint::Token, Fault::too_many_requests(Some(3)));
+    log_in(&build(device(&server)), &Shown::new()).await.unwrap();
+    assert_eq!(polls(&server), 2);
+    assert_eq!(pauses(&server), [3]);
+}
+
+#[tokio::test]
+async fn a_server_that_stays_away_is_no_denial() {
+    let settings = Settings { device_expires_in: Duration::from_secs(3), ..settings(None) };
+    let server = AuthorizationServer::start(settings).await;
+    server.faults().set_always(Endpoint::Token, Some(Fault::status(503)));
+    let error = log_in(&build(device(&server)), &Shown::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient);
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("(HTTP 503)"), "{source}");
+    assert_eq!(polls(&server), 1);
+}
+
+#[tokio::test]
+async fn other_errors_stop_at_once() {
+    let server = server(None).await;
+    for code in ["invalid_grant", "invalid_client", "whatever"] {
+        server.reset_counters();
+        server.faults().push(Endpoint::Token, Fault::oauth_error(code));
+        let error = log_in(&build(device(&server)), &Shown::new()).await.unwrap_err();
+        assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some(code)));
+        assert_eq!(polls(&server), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_login_polls_no_more() {
+    let server = server(None).await;
+    let provider = build(device(&server));
+    let ui = Shown::new();
+    let login = log_in(&provider, &ui);
+    assert!(tokio::time::timeout(Duration::from_millis(1500), login).await.is_err());
+    assert_eq!(polls(&server), 1);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(polls(&server), 1);
+}
+
+#[tokio::test]
+async fn a_confidential_client_authenticates_at_both_endpoints() {
+    let server = server(Some(0)).await;
+    let builder =
+        Oidc::builder(server.issuer(), "service").client_secret(literal("service-secret")).flow(Flow::Device);
+    let acquired = log_in(&build(builder), &Shown::new()).await.unwrap();
+    assert_eq!(
+        acquired.login.unwrap().scopes.unwrap().to_string(),
+        "openid",
+        "what is asked for where nothing is said"
+    );
+    for request in server.requests().iter().filter(|request| request.method == "POST") {
+        assert!(request.header("authorization").is_some_and(|value| value.starts_with("Basic ")));
+        assert_eq!(request.parameter("client_id"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_secret_shows_no_code() {
+    let server = server(None).await;
+    let builder =
+        Oidc::builder(server.issuer(), "service").client_secret(literal("wrong")).flow(Flow::Device);
+    let ui = Shown::new();
+    let error = log_in(&build(builder), &ui).await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Refused, Some(401)));
+    assert!(ui.prompts().is_empty());
+    assert_eq!(polls(&server), 0);
+}
+
+#[tokio::test]
+async fn a_server_without_device_login_says_so() {
+    let mut settings = settings(None);
+    settings.metadata.insert("device_authorization_endpoint".into(), json!(null));
+    let server = AuthorizationServer::start(settings).await;
+    let error = log_in(&build(device(&server)), &Shown::new()).await.unwrap_err();
+    assert!(error.message().contains("offers no device login"), "{error}");
+}
+
+#[tokio::test]
+async fn known_endpoints_need_no_discovery() {
+    let server = server(Some(0)).await;
+    let builder = device(&server)
+        .token_endpoint(server.token_endpoint())
+        .device_authorization_endpoint(server.url("/device_authorization"));
+    log_in(&build(builder), &Shown::new()).await.unwrap();
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_login_without_a_refresh_token_ends_with_its_token() {
+    let settings = Settings { issue_refresh_token: false, ..settings(Some(0)) };
+    let server = AuthorizationServer::start(settings).await;
+    let provider = build(device(&server));
+    let login = log_in(&provider, &Shown::new()).await.unwrap().login.unwrap();
+    assert!(login.refresh_token.is_none() && login.account.is_some());
+    server.reset_counters();
+    let error = provider.acquire(&TokenRequest::default(), Some(&login)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LoginRequired);
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn asking_without_a_login_costs_no_request() {
+    let server = server(None).await;
+    let error = build(device(&server)).acquire(&TokenRequest::default(), None).await.unwrap_err();
+    assert_eq!((error.kind(), error.provider()), (ErrorKind::LoginRequired, Some("oidc")));
+    assert!(server.requests().is_empty());
+}

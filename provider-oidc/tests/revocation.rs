@@ -1,0 +1,76 @@
+//! Revocation (RFC 7009).
+
+mod common;
+
+use std::time::Duration;
+
+use common::{build, device, login, service};
+use keyfob_auth_core::{CredentialProvider, ErrorKind, Login, TokenRequest};
+use keyfob_idp::server::{AuthorizationServer, Endpoint, Fault, Settings};
+use serde_json::json;
+
+#[tokio::test]
+async fn the_refresh_token_is_revoked() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    let login = login(&server).await;
+    let provider = build(device(&server));
+    provider.revoke(&login).await.unwrap();
+    let sent = server.requests().pop().unwrap();
+    assert_eq!(sent.parameter("token_type_hint"), Some("refresh_token"));
+    assert_eq!((sent.parameter("client_id"), sent.header("authorization")), (Some("cli"), None));
+    assert_eq!((server.counters().revocation, server.counters().families_revoked), (1, 1));
+    let error = provider.acquire(&TokenRequest::default(), Some(&login)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LoginRejected);
+    provider.revoke(&login).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unknown_token_is_revoked_already() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    for provider in [build(device(&server)), build(service(&server))] {
+        provider.revoke(&Login::with_refresh_token("nobody's")).await.unwrap();
+    }
+    assert_eq!(server.counters().revocation, 2);
+}
+
+#[tokio::test]
+async fn ok_is_ok_whatever_the_body() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    let provider = build(device(&server));
+    for fault in [Fault::Html(200), Fault::status(200), Fault::status(204), Fault::EmptyBody] {
+        server.faults().push(Endpoint::Revocation, fault);
+        provider.revoke(&Login::with_refresh_token("x")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn unavailable_means_that_the_token_lives() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    let provider = build(device(&server));
+    server.faults().push(Endpoint::Revocation, Fault::unavailable(Some(9)));
+    let error = provider.revoke(&Login::with_refresh_token("marker")).await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Transient, Some(503)));
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(9)));
+    assert_eq!(server.counters().revocation, 1, "the caller repeats");
+    server.faults().push(Endpoint::Revocation, Fault::oauth_error("unsupported_token_type"));
+    let error = provider.revoke(&Login::with_refresh_token("marker")).await.unwrap_err();
+    assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("unsupported_token_type")));
+    assert!(!format!("{error:?}").contains("marker"));
+}
+
+#[tokio::test]
+async fn a_server_without_revocation_says_so() {
+    let mut settings = Settings::default();
+    settings.metadata.insert("revocation_endpoint".into(), json!(null));
+    let server = AuthorizationServer::start(settings).await;
+    let error = build(device(&server)).revoke(&Login::with_refresh_token("x")).await.unwrap_err();
+    assert!(error.message().contains("offers no revocation"), "{error}");
+    assert_eq!(server.counters().revocation, 0);
+}
+
+#[tokio::test]
+async fn nothing_to_revoke_costs_no_request() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    build(device(&server)).revoke(&Login::default()).await.unwrap();
+    assert!(server.requests().is_empty());
+}

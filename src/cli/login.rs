@@ -1,0 +1,216 @@
+//! `keyfob login`: shows a person what a login needs of them, and says how it ended.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use keyfob_auth_core::{DeviceCode, Interaction, Prompt, async_trait, registry::Profile, store::Persistence};
+use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
+use tokio::{
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    console::{Console, printable},
+    exit::Failure,
+    status::{Report, in_words},
+};
+
+pub(super) async fn run(profile: &Profile, console: &mut Console) -> Result<(), Failure> {
+    let (prompts, mut shown) = unbounded_channel();
+    let mut screen = Screen::new(console);
+    let mut login = pin!(profile.session.login(Arc::new(Person(prompts))));
+    let mut second = interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let result = loop {
+        tokio::select! {
+            biased;
+            Some(prompt) = shown.recv() => screen.show(&prompt),
+            result = &mut login => break result,
+            _ = second.tick() => screen.tick(Instant::now()),
+        }
+    };
+    let asked = screen.asked;
+    match result {
+        Ok(_) => console.say(&told(profile, &Report::of(profile).await?, asked)),
+        Err(error) => {
+            if asked {
+                console.say("the login failed");
+            }
+            // What cannot be told here is no second failure.
+            let before = profile.session.status().await.ok();
+            if before.is_some_and(|status| status.account.is_some() || asked && status.refreshable) {
+                console.say("the earlier login is kept as it was");
+            }
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// What happened, in a sentence.
+fn told(profile: &Profile, report: &Report, asked: bool) -> String {
+    let status = report.status();
+    let (name, token) = (printable(&profile.name), report.validity(SystemTime::now()));
+    if !asked && status.account.is_none() {
+        return format!("profile {name} needs no login: it got a token by itself ({token})");
+    }
+    let account = status.account.as_ref();
+    let account =
+        account.map(|account| format!(" as {}", printable(account.display_name()))).unwrap_or_default();
+    format!(
+        "logged in{account} with profile {name} ({token}); kept in: {}",
+        printable(&status.store.to_string())
+    )
+}
+
+/// Hands on what a login shows, to where the console is.
+#[derive(Debug)]
+struct Person(UnboundedSender<Prompt>);
+
+#[async_trait]
+impl Interaction for Person {
+    fn show(&self, prompt: &Prompt) {
+        // The other end goes away with the login.
+        let _ = self.0.send(prompt.clone());
+    }
+}
+
+/// What the person sees.
+struct Screen<'a> {
+    console: &'a mut Console,
+    /// Until when the code is valid.
+    until: Option<Instant>,
+    /// Whether the person was asked to do something.
+    asked: bool,
+}
+
+impl<'a> Screen<'a> {
+    fn new(console: &'a mut Console) -> Self {
+        Self { console, until: None, asked: false }
+    }
+
+    fn show(&mut self, prompt: &Prompt) {
+        match prompt {
+            Prompt::DeviceCode(code) => {
+                self.asked = true;
+                self.until = Instant::now().checked_add(code.expires_in);
+                if self.console.is_terminal() { self.code(code) } else { self.plain_code(code) }
+            }
+            Prompt::OpenUrl { url } => {
+                self.asked = true;
+                self.say("To log in, open this address in a browser:");
+                self.say(url);
+            }
+            Prompt::Progress(text) => self.say(text),
+            _ => {}
+        }
+    }
+
+    /// How long the code is still valid.
+    fn tick(&mut self, now: Instant) {
+        if let Some(until) = self.until {
+            let left = until.saturating_duration_since(now).as_secs();
+            self.console.say_in_passing(&format!("Waiting for you: {}:{:02} left", left / 60, left % 60));
+        }
+    }
+
+    fn code(&mut self, code: &DeviceCode) {
+        let (uri, user_code) = (printable(&code.verification_uri), printable(&code.user_code));
+        self.console.say(&format!("\n  Open   {uri}\n  Enter  {user_code}\n"));
+        let direct = code.verification_uri_complete.as_ref().unwrap_or(&code.verification_uri);
+        if let Some(picture) = qr(direct) {
+            self.console.say(&picture);
+        }
+    }
+
+    /// For programs and logs: the address and the code each alone on their line.
+    fn plain_code(&mut self, code: &DeviceCode) {
+        self.say("To log in, open this address in a browser:");
+        self.say(&code.verification_uri);
+        self.say("and enter this code there:");
+        self.say(&code.user_code);
+        if let Some(direct) = &code.verification_uri_complete {
+            self.say("or open this address, which has the code in it:");
+            self.say(direct);
+        }
+        self.say(&format!("The code is valid for {}.", in_words(code.expires_in)));
+    }
+
+    fn say(&mut self, text: &str) {
+        self.console.say(&printable(text));
+    }
+}
+
+/// The text as a QR code in half blocks, black on white whatever the terminal's colours; `None` if it is too long.
+fn qr(text: &str) -> Option<String> {
+    /// More does not fit into a window of 80 columns.
+    const WIDEST: usize = 77;
+    let code = QrCode::with_error_correction_level(text, EcLevel::L)
+        .ok()
+        .filter(|code| code.width() + 8 <= WIDEST)?;
+    let picture = code.render::<Dense1x2>().build();
+    let lines: Vec<String> =
+        picture.lines().map(|line| format!("\x1b[38;5;16;48;5;231m{line}\x1b[0m")).collect();
+    Some(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> Prompt {
+        Prompt::DeviceCode(DeviceCode {
+            verification_uri: "https://idp.example/device".into(),
+            verification_uri_complete: Some("https://idp.example/device?user_code=ABCD-EFGH".into()),
+            user_code: "ABCD-EFGH".into(),
+            expires_in: Duration::from_secs(600),
+        })
+    }
+
+    #[test]
+    fn without_a_terminal_address_and_code_are_alone_on_their_lines() {
+        let (mut console, written) = Console::captured(false);
+        let mut screen = Screen::new(&mut console);
+        screen.show(&device());
+        screen.tick(Instant::now());
+        let text = written.err();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.contains(&"https://idp.example/device") && lines.contains(&"ABCD-EFGH"), "{text}");
+        assert!(lines.contains(&"https://idp.example/device?user_code=ABCD-EFGH"), "{text}");
+        assert!(!text.contains('\x1b') && !text.contains("Waiting") && written.out().is_empty(), "{text}");
+    }
+
+    #[test]
+    fn on_a_terminal_there_is_a_picture_and_a_countdown() {
+        let (mut console, written) = Console::captured(true);
+        let mut screen = Screen::new(&mut console);
+        screen.show(&device());
+        screen.tick(Instant::now());
+        screen.tick(Instant::now() + Duration::from_secs(3600));
+        let text = written.err();
+        assert!(
+            text.contains("Open   https://idp.example/device\n") && text.contains("Enter  ABCD-EFGH\n"),
+            "{text}"
+        );
+        assert!(text.contains('▀') && text.contains(" left") && text.ends_with("0:00 left"), "{text}");
+    }
+
+    #[test]
+    fn what_the_server_says_commands_no_terminal() {
+        let (mut console, written) = Console::captured(false);
+        let mut screen = Screen::new(&mut console);
+        screen.show(&Prompt::OpenUrl { url: "https://idp.example/\x1b[2J\r\x07".into() });
+        screen.show(&Prompt::Progress("\x1b]0;owned\x07".into()));
+        assert!(!written.err().contains(['\x1b', '\x07', '\r']), "{:?}", written.err());
+    }
+
+    #[test]
+    fn an_address_that_is_too_long_has_no_picture() {
+        assert!(qr(&"x".repeat(10_000)).is_none());
+        assert!(qr("https://idp.example/device").is_some());
+    }
+}

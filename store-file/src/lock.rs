@@ -1,0 +1,122 @@
+//! [`Lock`]: an operating system's lock on a file of its own, which dies with its holder.
+
+use std::{
+    fs::{File, TryLockError},
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use keyfob_auth_core::store::{StoreError, StoreErrorKind};
+use tokio::sync::oneshot;
+
+use crate::private::{self, failed};
+
+/// How long a compare-and-set waits for others, whose own take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the holder's name may be, with its line's end.
+const NAME: usize = 128;
+
+/// Held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Lock {
+    /// Takes it if nobody has it. Opens its own handle, so that it excludes threads too.
+    pub(crate) fn try_take(path: &Path) -> Result<Option<Self>, StoreError> {
+        for _ in 0..8 {
+            let file = private::open_or_create(path)?;
+            match file.try_lock() {
+                // Somebody removed the folder meanwhile: this lock would exclude nobody.
+                Ok(()) if !private::is_at(&file, path) => {}
+                Ok(()) => {
+                    let lock = Self(file);
+                    lock.name_holder();
+                    return Ok(Some(lock));
+                }
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(failed("lock", path, error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes it, after those who have it, but waits no longer than [`PATIENCE`].
+    ///
+    /// Waiting is a thread's business: it works under any executor, and blocks none. It ends when nobody waits any more.
+    pub(crate) async fn take(path: PathBuf) -> Result<Self, StoreError> {
+        if let Some(lock) = Self::try_take(&path)? {
+            return Ok(lock);
+        }
+        let (answer, asked) = oneshot::channel();
+        let waiting = path.clone();
+        thread::Builder::new()
+            .name("keyfob-lock".into())
+            .spawn(move || {
+                let lock = Self::wait(&waiting, || answer.is_closed());
+                // If nobody waits any more, the lock is dropped here.
+                let _ = answer.send(lock);
+            })
+            .map_err(|error| failed("wait for", &path, error))?;
+        asked.await.unwrap_or_else(|_| Err(busy(&path)))
+    }
+
+    fn wait(path: &Path, given_up: impl Fn() -> bool) -> Result<Self, StoreError> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && !given_up() {
+            thread::sleep(Duration::from_micros(fastrand::u64(1_000..5_000)));
+            if let Some(lock) = Self::try_take(path)? {
+                return Ok(lock);
+            }
+        }
+        Err(busy(path))
+    }
+
+    /// Writes who we are: for messages only. It is no matter if it fails.
+    fn name_holder(&self) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let name = format!("process {} on {:.64} since {since}", std::process::id(), host());
+        let _ = (&self.0).write_all(format!("{name:<width$}\n", width = NAME - 1).as_bytes());
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing does the same, but not while a child that is being forked has the handle too.
+        let _ = self.0.unlock();
+    }
+}
+
+fn busy(path: &Path) -> StoreError {
+    let holder = holder(path).unwrap_or_else(|| "another process".into());
+    let message =
+        format!("{} was not to be had within {PATIENCE:?}: {holder} holds it", private::quoted(path));
+    StoreError::new(StoreErrorKind::Unavailable, message)
+}
+
+/// Who wrote their name into the lock's file last.
+pub(crate) fn holder(path: &Path) -> Option<String> {
+    let mut bytes = [0; NAME];
+    let length = private::open(path).ok()??.read(&mut bytes).ok()?;
+    let text = str::from_utf8(bytes.get(..length)?).ok()?;
+    let line = text.lines().next()?.trim();
+    if line.is_empty() || line.contains(char::is_control) {
+        return None;
+    }
+    let Some((name, since)) = line.rsplit_once(" since ") else {
+        return Some(line.to_owned());
+    };
+    let since = UNIX_EPOCH.checked_add(Duration::from_secs(since.parse().ok()?))?;
+    Some(format!("{name}, for {} s", since.elapsed().unwrap_or_default().as_secs()))
+}
+
+#[cfg(unix)]
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(not(unix))]
+fn host() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_else(|_| "this machine".into())
+}

@@ -1,0 +1,186 @@
+//! Private files: opened without following links, refused if they are not ours alone.
+
+use std::{
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
+
+use keyfob_auth_core::store::{StoreError, StoreErrorKind};
+
+/// Opens a file to read; `None` if there is none.
+pub(crate) fn open(path: &Path) -> Result<Option<File>, StoreError> {
+    match open_with(path, OpenOptions::new().read(true)) {
+        Ok(file) => checked(path, file).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(refused(path, "open", error)),
+    }
+}
+
+/// Opens a file to read and write, and makes it if there is none.
+pub(crate) fn open_or_create(path: &Path) -> Result<File, StoreError> {
+    let file = open_with(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+        .map_err(|error| refused(path, "open", error))?;
+    checked(path, file)
+}
+
+/// Makes a file that must not be there yet.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    open_with(path, OpenOptions::new().write(true).create_new(true))
+}
+
+#[cfg(unix)]
+fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::OFlags;
+
+    // NONBLOCK: a FIFO in the place of a file must not hang the call. It changes nothing for files.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    options.mode(0o600).custom_flags(flags).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) {
+        return Err(io::Error::other("a symbolic link"));
+    }
+    options.open(path)
+}
+
+fn checked(path: &Path, file: File) -> Result<File, StoreError> {
+    let meta = file.metadata().map_err(|error| failed("examine", path, error))?;
+    match flaw(path, &meta, Kind::File) {
+        Some(flaw) => Err(flaw),
+        None => Ok(file),
+    }
+}
+
+/// Says what is wrong with the file, if that is why it could not be opened.
+fn refused(path: &Path, what: &str, error: io::Error) -> StoreError {
+    let flaw = fs::symlink_metadata(path).ok().and_then(|meta| flaw(path, &meta, Kind::File));
+    flaw.unwrap_or_else(|| failed(what, path, error))
+}
+
+/// Whether the folder is there. An error if it is not ours alone.
+pub(crate) fn folder_exists(folder: &Path) -> Result<bool, StoreError> {
+    match fs::symlink_metadata(folder) {
+        Ok(meta) => match flaw(folder, &meta, Kind::Folder) {
+            Some(flaw) => Err(flaw),
+            None => Ok(true),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("look into", folder, error)),
+    }
+}
+
+/// Makes the folder, and those above it, if it is not there.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    if folder_exists(folder)? {
+        return Ok(());
+    }
+    let missing: Vec<PathBuf> =
+        folder.ancestors().take_while(|above| !above.exists()).map(Path::to_path_buf).collect();
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|error| failed("make", folder, error))?;
+    for above in missing.iter().filter_map(|made| made.parent()) {
+        sync_folder(above).map_err(|error| failed("sync", above, error))?;
+    }
+    folder_exists(folder).map(drop)
+}
+
+/// Makes names in the folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(windows) {
+        return Ok(()); // Folders cannot be opened as files there; NTFS journals names.
+    }
+    match File::open(folder)?.sync_all() {
+        // Some file systems in user space cannot sync a folder.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    }
+}
+
+/// Whether the path still leads to this open file.
+#[cfg(unix)]
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// Whether the path still leads to this open file: names of open files stay on Windows.
+#[cfg(not(unix))]
+pub(crate) fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// An error that names the place. The cause stays its source.
+pub(crate) fn failed(what: &str, path: &Path, error: io::Error) -> StoreError {
+    let path = quoted(path);
+    let (kind, message) = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            (StoreErrorKind::Full, format!("no room to {what} {path}: free some space there, then try again"))
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            (StoreErrorKind::Denied, format!("not allowed to {what} {path}"))
+        }
+        _ => (StoreErrorKind::Unavailable, format!("cannot {what} {path}")),
+    };
+    StoreError::new(kind, message).with_source(error)
+}
+
+/// The path as a shell takes it.
+pub(crate) fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Folder,
+}
+
+fn flaw(path: &Path, meta: &Metadata, kind: Kind) -> Option<StoreError> {
+    let quoted = quoted(path);
+    let denied = |message: String| Some(StoreError::new(StoreErrorKind::Denied, message));
+    if meta.is_symlink() {
+        return denied(match kind {
+            Kind::File => format!("{quoted} is a symbolic link, which is not followed: rm {quoted}"),
+            Kind::Folder => {
+                format!(
+                    "{quoted} is a symbolic link, which is not followed: name the folder that it leads to"
+                )
+            }
+        });
+    }
+    if kind == Kind::File && !meta.is_file() {
+        return denied(format!("{quoted} is not a file: move it away"));
+    }
+    if kind == Kind::Folder && !meta.is_dir() {
+        return denied(format!("{quoted} is not a folder: move it away, or name another"));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+
+        let (owner, us) = (meta.uid(), rustix::process::geteuid().as_raw());
+        if owner != us {
+            return denied(format!(
+                "{quoted} belongs to user {owner}, not to user {us}: chown {us} {quoted}"
+            ));
+        }
+        let mode = meta.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            let wanted = if kind == Kind::Folder { 700 } else { 600 };
+            return denied(format!("{quoted} is open to others (mode {mode:04o}): chmod {wanted} {quoted}"));
+        }
+    }
+    None
+}

@@ -1,0 +1,44 @@
+//! The tests of the workspace, and those against real servers.
+
+use crate::invocation::Invocation;
+use crate::report::{Counts, Outcome};
+
+/// Every test run selects the same packages and features, so that nothing is built twice.
+const SELECTION: &str = "test --workspace --features keyfob/full --no-fail-fast";
+
+/// Tests against one kind of server, asked for by `KEYFOB_E2E`.
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    targets: &'static [&'static str],
+}
+
+/// All of them.
+pub(crate) const GROUPS: &[Group] =
+    &[Group { name: "keycloak", targets: &["keycloak_harness", "e2e_keycloak"] }];
+
+/// Runs every test and doc test.
+pub(crate) fn workspace() -> Outcome {
+    counted(&Invocation::cargo(SELECTION))
+}
+
+/// Runs the groups one after the other. Without a server a test says that it is skipped; where `CI` is set, it fails.
+pub(crate) fn e2e(groups: &[Group]) -> Outcome {
+    let mut whole = Outcome::default();
+    for group in groups {
+        let targets: Vec<_> = group.targets.iter().map(|target| format!("--test {target}")).collect();
+        let run = Invocation::cargo(&format!("{SELECTION} {}", targets.join(" ")));
+        let outcome = counted(&run.with("KEYFOB_E2E", group.name));
+        whole.counts.add(outcome.counts);
+        whole.problem = whole.problem.or(outcome.problem);
+    }
+    whole
+}
+
+fn counted(run: &Invocation) -> Outcome {
+    let mut counts = Counts::default();
+    let result = run.watch(|line| counts.add_line(line));
+    // A runner that succeeds and counts nothing has not run what it was asked for.
+    let silent = counts == Counts::default();
+    let problem = result.err().or_else(|| silent.then(|| format!("{run}: no tests were run")));
+    Outcome { problem, counts }
+}
