@@ -174,6 +174,8 @@ impl Reply {
     pub(crate) fn bare_error(&self, what: &str) -> AuthError {
         let error = if self.is_overload() {
             let error = AuthError::transient(format!("{what}: the server cannot answer now"));
+            // A gateway that gave up does not know what the server behind it did.
+            let error = if matches!(self.status, 500 | 502 | 504) { error.with_answer_lost() } else { error };
             match self.retry_after {
                 Some(after) => error.with_retry_after(after),
                 None => error,
@@ -226,10 +228,12 @@ async fn send(context: &Context, endpoint: &Endpoint, request: RequestBuilder) -
         } else {
             "did not answer"
         };
-        let error = error.without_url();
-        AuthError::transient(format!("the server {what}"))
+        let sent = !error.is_connect();
+        let error = AuthError::transient(format!("the server {what}"))
             .with_origin(endpoint.to_string())
-            .with_source(error)
+            .with_source(error.without_url());
+        // Once the request was on its way, the server may have acted on it.
+        if sent { error.with_answer_lost() } else { error }
     };
     let response = request.header(ACCEPT, "application/json").send().await.map_err(failed)?;
     let mut reply = Reply {
@@ -241,7 +245,7 @@ async fn send(context: &Context, endpoint: &Endpoint, request: RequestBuilder) -
     match read(response).await.map_err(failed)? {
         Some(body) => reply.body = body,
         None => {
-            let error = AuthError::transient("the server's answer is larger than 1 MiB");
+            let error = AuthError::transient("the server's answer is larger than 1 MiB").with_answer_lost();
             return Err(reply.error(error));
         }
     }

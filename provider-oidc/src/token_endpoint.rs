@@ -126,7 +126,8 @@ pub(crate) fn read(reply: &Reply, asked: &Asked<'_>) -> Result<Answer, AuthError
     let what = asked.what;
     let Some(members) = json::object::<Members>(&reply.body) else {
         let found = if reply.body.trim_ascii().is_empty() { "is empty" } else { "cannot be read" };
-        return Err(reply.error(AuthError::transient(format!("{what}: the server's answer {found}"))));
+        let error = AuthError::transient(format!("{what}: the server's answer {found}"));
+        return Err(reply.error(error.with_answer_lost()));
     };
     let refuse = |why: &str| Err(reply.error(AuthError::refused(format!("{what}: {why}"))));
     let Some(secret) = members.access_token.0 else {

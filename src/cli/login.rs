@@ -61,10 +61,11 @@ fn told(profile: &Profile, report: &Report, asked: bool) -> String {
     let account = status.account.as_ref();
     let account =
         account.map(|account| format!(" as {}", printable(account.display_name()))).unwrap_or_default();
-    format!(
-        "logged in{account} with profile {name} ({token}); kept in: {}",
-        printable(&status.store.to_string())
-    )
+    let kept = match status.store.persistence {
+        Persistence::Process => "in memory only, so it ends with this command".into(),
+        _ => format!("in: {}", printable(&status.store.to_string())),
+    };
+    format!("logged in{account} with profile {name} ({token}); kept {kept}")
 }
 
 /// Hands on what a login shows, to where the console is.

@@ -22,7 +22,7 @@ use std::{
 use common::*;
 use keyfob_auth_core::{
     Identity, TokenStore,
-    store::{LoginKey, Record, Saved, StoreError, StoreErrorKind},
+    store::{LoginKey, Record, Saved, StoreError, StoreErrorKind, TryLease},
 };
 use keyfob_store_file::FileStore;
 
@@ -204,5 +204,23 @@ fn a_lease_whose_folder_was_removed_harms_nobody() {
     run(put(&store, 3, Some(&*new)));
     drop((old, new));
     assert_eq!(run(load(&store)).unwrap().0, 3);
+    assert!(leftovers(&tokens).is_empty());
+}
+
+#[test]
+fn a_lease_of_something_else_lends_no_room() {
+    let (_folder, tokens, store, _) = store();
+    let other = LoginKey::from(Identity::new("other"));
+    let (_elsewhere, _, another, _) = self::store();
+    let memory = keyfob_auth_core::store::MemoryStore::new();
+    let stores: [(&dyn TokenStore, &LoginKey); 3] = [(&store, &other), (&another, &key()), (&memory, &key())];
+    for (number, (lender, key)) in stores.into_iter().enumerate() {
+        let TryLease::Held(lease) = run(lender.try_lease(key)).unwrap() else { panic!("no lease") };
+        run(lease.reserve(1000)).unwrap();
+        run(put(&store, number + 2, Some(&*lease)));
+        assert_eq!(run(load(&store)).unwrap().0, number + 2);
+    }
+    assert!(run(store.load(&other)).unwrap().is_none());
+    assert_eq!(run(load(&another)).unwrap().0, 1);
     assert!(leftovers(&tokens).is_empty());
 }

@@ -228,8 +228,8 @@ impl Authorizer {
     /// Whether the request is worth sending again: there is another token than the refused one, or a nonce.
     ///
     /// Where it is not `replayable`, the token is retired and nothing waited for; a challenge is satisfied all the same, for
-    /// the requests that follow. Where the session has no better token to offer ([`Refused`](ErrorKind::Refused): a literal that is what it is), the
-    /// server's answer is the caller's.
+    /// the requests that follow. Where the session has no better token to offer ([`Refused`](ErrorKind::Refused): a literal
+    /// is what it is), the server's answer is the caller's.
     ///
     /// # Errors
     /// Why there is no other token, in place of the answer: above all

@@ -440,13 +440,12 @@ mod tests {
 
     #[test]
     fn paths_start_in_the_files_folder() {
-        let s = Settings::new("x").in_file("/etc/keyfob.toml").with("a", text("k.pem"), None).with(
-            "b",
-            text("/k.pem"),
-            None,
-        );
+        let values = [("a", "k.pem"), ("b", "/k.pem"), ("empty", "")];
+        let s = Settings::new("x").in_file("/etc/keyfob.toml");
+        let s = values.into_iter().fold(s, |s, (key, value)| s.with(key, text(value), None));
         assert_eq!(s.path("a").unwrap(), Some("/etc/k.pem".into()));
         assert_eq!(s.path("b").unwrap(), Some("/k.pem".into()));
+        assert!(s.path("empty").is_err(), "it would be the folder itself");
     }
 
     #[test]

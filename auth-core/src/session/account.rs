@@ -5,9 +5,10 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
+    ask::guarded,
     engine::Engine,
     events::Event,
-    exchange::{Exchange, Why, guarded},
+    exchange::{Exchange, Why},
     persist::{Change, Kept},
     slot::{Outcome, Slot},
 };

@@ -244,8 +244,11 @@ impl Engine {
             None => self.clock.now().plus(Duration::MAX),
         };
         let revision = self.provider.secret_revision();
-        slot.fail(Failure { error: error.clone(), count, not_before, revision });
+        let known = slot.fail(Failure { error: error.clone(), count, not_before, revision });
         if error.kind() == ErrorKind::LoginRequired {
+            if known {
+                return; // asked for several times a second by those who wait for a login
+            }
             tracing::info!(%error, "login required");
             self.events.announce(Event::LoginRequired(error.clone()));
         } else {

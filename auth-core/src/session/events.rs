@@ -70,11 +70,11 @@ impl Announcer {
     }
 }
 
-/// Counts the event: `keyfob_renewals_total`, `keyfob_failures_total` by kind of error, and so on.
+/// Counts the event: `keyfob_tokens_published_total`, `keyfob_failures_total` by kind of error, and so on.
 #[cfg(feature = "metrics")]
 fn count(event: &Event) {
     match event {
-        Event::Renewed { .. } => metrics::counter!("keyfob_renewals_total").increment(1),
+        Event::Renewed { .. } => metrics::counter!("keyfob_tokens_published_total").increment(1),
         Event::Failing(error) | Event::LoginRequired(error) => {
             metrics::counter!("keyfob_failures_total", "kind" => error.kind().as_str()).increment(1);
         }

@@ -1,6 +1,7 @@
 //! [`Session`]: what applications hold. The engine behind it decides when to renew.
 
 mod account;
+mod ask;
 mod chain;
 mod engine;
 mod events;

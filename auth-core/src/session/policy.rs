@@ -65,7 +65,8 @@ pub(crate) fn decide(view: &View, now: Now) -> Decision {
 /// The times of a token that lives so long from `sent`.
 ///
 /// The early window is a tenth of the life, at most five minutes, and begins up to half as much earlier by `jitter` (0 to
-/// 1), so that many processes do not come at once. The server's hint replaces it, with the jitter added.
+/// 1), so that many processes do not come at once. The server's hint replaces it, with the jitter added; a tenth of the
+/// life is the least, or a hint of nothing would be a renewal per request.
 pub(crate) fn times(sent: Now, life: Option<Duration>, refresh_in: Option<Duration>, jitter: f64) -> Times {
     const LONGEST_WINDOW: Duration = Duration::from_secs(300);
     let Some(life) = life else {
@@ -74,7 +75,7 @@ pub(crate) fn times(sent: Now, life: Option<Duration>, refresh_in: Option<Durati
     };
     let window = (life / 10).min(LONGEST_WINDOW);
     let refresh_after = match refresh_in.filter(|hint| *hint < life) {
-        Some(hint) => hint + (window.min((life - hint) / 2)).mul_f64(jitter),
+        Some(hint) => hint.max(life / 10) + (window.min((life - hint) / 2)).mul_f64(jitter),
         None => life.saturating_sub(window + (window / 2).mul_f64(jitter)),
     };
     Times { obtained: sent, refresh_at: sent.plus(refresh_after), expires_at: sent.plus(life) }
@@ -213,6 +214,7 @@ mod tests {
         assert_eq!(due(s(1800), 0.0), s(1800));
         assert_eq!(due(s(1800), 1.0), s(2100));
         assert_eq!(due(s(4000), 0.0), s(3300), "a hint beyond the life is none");
+        assert_eq!(due(s(0), 0.0), s(360), "never at once");
     }
 
     #[test]

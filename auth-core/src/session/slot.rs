@@ -147,8 +147,10 @@ impl Slot {
         self.quiet_until.store(quiet_until, Ordering::Relaxed);
     }
 
-    pub(crate) fn fail(&self, failure: Failure) {
-        self.state().failure = Some(failure);
+    /// Remembers the failure. `true` if the one before was of the same kind.
+    pub(crate) fn fail(&self, failure: Failure) -> bool {
+        let kind = failure.error.kind();
+        self.state().failure.replace(failure).is_some_and(|before| before.error.kind() == kind)
     }
 
     pub(crate) fn forget_failure(&self) {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{engine::Engine, exchange::adopted_times, slot::Slot};
+use super::{ask::adopted_times, engine::Engine, slot::Slot};
 use crate::{
     Account, AuthError, ErrorKind, Identity, Scopes,
     clock::to_system_time,

@@ -114,3 +114,24 @@ fn drain_says_when_the_deadline_came_first() {
     provider.open_gate();
     assert!(session.context().drain_blocking(s(10)));
 }
+
+#[test]
+fn the_last_handle_dropped_in_mid_renewal_loses_nothing() {
+    let (provider, store) = (ScriptedProvider::attended(), MemoryStore::new());
+    let session = open(&provider, &store);
+    pollster::block_on(session.adopt(provider.issue())).unwrap();
+    provider.close_gate();
+    assert!(pollster::block_on(async {
+        let refresh = std::pin::pin!(session.refresh());
+        let mut refresh = refresh;
+        std::future::poll_fn(|context| std::task::Poll::Ready(refresh.as_mut().poll(context).is_pending())).await
+    }));
+    begun(&provider, 1);
+    let context = session.context();
+    drop(session);
+    let waiting = thread::spawn(move || context.drain_blocking(s(10)));
+    provider.open_gate();
+    assert!(waiting.join().unwrap());
+    assert_eq!(open(&provider, &store).token_blocking().unwrap().secret(), "access-2");
+    assert_eq!(provider.exchanges(), 1);
+}

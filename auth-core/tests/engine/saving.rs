@@ -104,6 +104,7 @@ async fn a_strict_session_returns_an_error_instead_and_saves_all_the_same() {
     assert!(strict.cached().is_none());
     world.store.set(StoreCall::Save, None);
     world.settle().await;
+    tokio::time::sleep(s(2)).await;
     assert_eq!(strict.token().await.unwrap().secret(), "access-2", "from the store now");
     assert_eq!((world.provider.exchanges(), world.provider.reuses()), (1, 0));
 }

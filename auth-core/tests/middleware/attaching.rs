@@ -1,6 +1,11 @@
 //! Which requests get a token, and which are not sent at all.
 
-use keyfob_auth_core::{AuthError, Binding, ErrorKind, authorize::Origins, middleware::auth_error};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use keyfob_auth_core::{
+    AuthError, Binding, ErrorKind,
+    authorize::{Attempt, Authorizer, Origins, Verdict},
+    middleware::auth_error,
+};
 
 use crate::support::{Scripted, Server, token};
 
@@ -95,4 +100,28 @@ async fn a_certificate_bound_token_needs_a_client_with_that_certificate() {
 async fn a_client_without_origins_is_refused() {
     let error = Scripted::counting().builder(Origins::new()).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
+}
+
+#[tokio::test]
+async fn an_adapter_of_ones_own_needs_no_client() {
+    let provider = Scripted::counting();
+    let authorizer = Authorizer::new(provider.session(), Origins::new().with("https://api.example").unwrap());
+    let (listed, other) =
+        (Uri::from_static("https://api.example/x"), Uri::from_static("https://other.example/x"));
+    let (mut attempt, none) = (Attempt::new(), HeaderMap::new());
+    for (target, sent, from, replayed) in [
+        (&other, None, &other, false),
+        (&other, None, &listed, false),
+        (&listed, Some("Bearer t1"), &other, false),
+        (&listed, Some("Bearer t1"), &listed, true),
+        (&listed, Some("Bearer t2"), &listed, false),
+    ] {
+        let mut headers = HeaderMap::new();
+        authorizer.authorize(&mut attempt, &Method::GET, target, &mut headers).await.unwrap();
+        assert_eq!(headers.get("authorization").map(|value| value.to_str().unwrap()), sent);
+        let verdict = authorizer.judge(&mut attempt, from, StatusCode::UNAUTHORIZED, &none);
+        assert_eq!(matches!(verdict, Verdict::ReplayAfterRenewal(_)), replayed, "{target} {from}");
+        assert_eq!(authorizer.settle(&mut attempt, verdict, true).await.unwrap(), replayed);
+    }
+    assert_eq!(provider.count(), 2);
 }

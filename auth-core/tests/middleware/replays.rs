@@ -244,6 +244,15 @@ async fn a_claims_challenge_is_handed_to_the_provider_once() {
 }
 
 #[tokio::test]
+async fn a_challenge_that_brings_the_same_token_again_is_not_worth_a_replay() {
+    let server =
+        Server::accepting(&[], r#"Bearer error="insufficient_user_authentication", max_age=5"#).await;
+    let provider = Scripted::answering(|_, _| Ok(AccessToken::new("literal").expires_in(3600)));
+    assert_eq!(provider.client(&[&server]).get(server.url("/x")).send().await.unwrap().status(), 401);
+    assert_eq!((server.tokens(), provider.count()), (some(&["literal"]), 2));
+}
+
+#[tokio::test]
 async fn a_step_up_that_takes_a_person_is_the_callers_error_with_the_challenge() {
     const STEP_UP: &str = r#"Bearer error="insufficient_user_authentication", error_description="more, please", acr_values="gold", max_age=5"#;
     let server = Server::accepting(&["t2"], STEP_UP).await;
