@@ -166,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_trailing_newline_is_not_part_of_a_secret() {
-        let file = std::env::temp_dir().join(format!("keyfob-secret-{}", std::process::id()));
+        let file = env::temp_dir().join(format!("keyfob-secret-{}", std::process::id()));
         for (content, secret) in
             [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), ("a\n\n", "a\n")]
         {
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_changed_file_has_another_revision() {
-        let file = std::env::temp_dir().join(format!("keyfob-revision-{}", std::process::id()));
+        let file = env::temp_dir().join(format!("keyfob-revision-{}", std::process::id()));
         fs::write(&file, "one").unwrap();
         let source = SecretSource::File(file.clone());
         let before = source.revision();

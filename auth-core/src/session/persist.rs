@@ -150,7 +150,9 @@ fn merge(ours: &Change, theirs: Option<(Box<Record>, Version)>) -> Option<(Recor
         // Removed meanwhile: a logout, unless there never was a login.
         return (!had_login).then(|| (ours.record.clone(), None));
     };
-    if theirs.refresh_token_hash() != ours.spent {
+    // A save may have happened although it failed: then theirs is ours.
+    let known = [&ours.spent, &ours.record.refresh_token_hash()];
+    if !known.contains(&&theirs.refresh_token_hash()) {
         return None;
     }
     let mut merged = ours.record.clone();
@@ -212,6 +214,13 @@ mod tests {
         let ours = change(record("r2", &[]), "r1");
         assert!(merge(&ours, Some((Box::new(record("r3", &[])), Version::new("9")))).is_none(), "another login");
         assert!(merge(&ours, None).is_none(), "logged out");
+    }
+
+    #[test]
+    fn a_save_that_failed_and_happened_all_the_same_is_ours() {
+        let ours = change(record("r2", &[token("a", 5)]), "r1");
+        let theirs = record("r2", &[token("a", 5)]);
+        assert!(matches!(merge(&ours, Some((Box::new(theirs), Version::new("9")))), Some((_, Some(_)))));
     }
 
     #[test]

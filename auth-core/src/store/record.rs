@@ -6,7 +6,7 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use super::{LoginKey, StoreError, StoreErrorKind};
@@ -84,11 +84,7 @@ impl Record {
     /// # Errors
     /// [`StoreErrorKind::Corrupt`], without a word of the content.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
-        serde_json::from_slice(bytes).map_err(|error| {
-            // serde's message may quote the input.
-            let (line, column) = (error.line(), error.column());
-            StoreError::new(StoreErrorKind::Corrupt, format!("no token record (line {line}, column {column})"))
-        })
+        read_json(bytes)
     }
 
     /// A hash of the login's refresh token.
@@ -124,12 +120,20 @@ impl Record {
     /// # Errors
     /// [`StoreErrorKind::Corrupt`], without a word of the content.
     pub fn from_keyed_bytes(bytes: &[u8]) -> Result<(LoginKey, Self), StoreError> {
-        let keyed: Keyed<LoginKey, Self> = serde_json::from_slice(bytes).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            StoreError::new(StoreErrorKind::Corrupt, format!("no token record (line {line}, column {column})"))
-        })?;
+        let keyed: Keyed<LoginKey, Self> = read_json(bytes)?;
         Ok((keyed.key, keyed.record))
     }
+}
+
+fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    let corrupt = |place: String| StoreError::new(StoreErrorKind::Corrupt, format!("no token record{place}"));
+    // serde would fill a structure from a list, by position.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(corrupt(String::new()));
+    }
+    // serde's own message may quote the input.
+    let place = |error: serde_json::Error| format!(" (line {}, column {})", error.line(), error.column());
+    serde_json::from_slice(bytes).map_err(|error| corrupt(place(error)))
 }
 
 fn write_json(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, StoreError> {
