@@ -128,3 +128,14 @@ pub fn registry() -> Registry {
 
     registry
 }
+
+/// The snippets of the README and of the guides, compiled.
+#[cfg(all(doctest, feature = "full"))]
+mod guides {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/writing-a-provider.md")]
+    struct WritingAProvider;
+    #[doc = include_str!("../docs/writing-a-store.md")]
+    struct WritingAStore;
+}

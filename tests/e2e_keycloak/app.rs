@@ -1,6 +1,10 @@
 //! An application of the library, and the person who signs in at it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use keyfob::{
     AuthError, Context, DeviceCode, ExposeSecret as _, Interaction, Prompt, Session, Token, async_trait,
@@ -24,21 +28,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An application for people, with a store of its own.
 pub(crate) struct App {
     issuer: String,
-    folder: TempDir,
+    home: TempDir,
 }
 
 impl App {
     pub(crate) fn new(keycloak: &Keycloak) -> Self {
-        Self { issuer: keycloak.issuer(), folder: tempfile::tempdir().unwrap() }
+        Self { issuer: keycloak.issuer(), home: tempfile::tempdir().unwrap() }
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// Where the store is: made by it, and for its owner only.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.home.path().join("logins")
     }
 
     /// A session that shares nothing but the store with any other, as one of another process.
     pub(crate) fn session(&self) -> Session {
-        session(&self.issuer, self.folder())
+        session(&self.issuer, &self.folder())
     }
 
     /// A session that alice is logged in with.
@@ -49,7 +54,7 @@ impl App {
     }
 
     pub(crate) async fn record(&self) -> Option<Record> {
-        record(&self.session(), self.folder()).await
+        record(&self.session(), &self.folder()).await
     }
 
     /// The refresh token in the store.
@@ -127,8 +132,7 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
 
 /// A refresh by hand, past the library.
 pub(crate) async fn refresh_by_hand(keycloak: &Keycloak, refresh_token: &str) -> Reply {
-    let form =
-        [("grant_type", "refresh_token"), ("client_id", "native"), ("refresh_token", refresh_token)];
+    let form = [("grant_type", "refresh_token"), ("client_id", "native"), ("refresh_token", refresh_token)];
     keycloak.post("token", &form).await.unwrap()
 }
 

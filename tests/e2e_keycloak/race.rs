@@ -45,7 +45,7 @@ async fn eight_processes_share_one_login() {
     let racers: Vec<_> = (0..PROCESSES)
         .map(|n| {
             let report = reports.path().join(n.to_string());
-            (start(&keycloak.issuer(), app.folder(), &report), report)
+            (start(&keycloak.issuer(), &app.folder(), &report), report)
         })
         .collect();
     // Waiting in a thread leaves this one to nobody: nothing else is to be done.
@@ -98,7 +98,7 @@ async fn race(issuer: &str, store: &Path) -> Value {
     assert!(session.drain(Duration::from_secs(20)).await);
     let last = session.cached().map(|token| token.secret().to_owned());
     let tokens: BTreeSet<_> = done.iter().flat_map(|work| work.tokens.clone()).chain(last).collect();
-    let failures: Vec<_> = done.iter().flat_map(|work| &work.failures).collect();
+    let failures: BTreeSet<_> = done.iter().flat_map(|work| &work.failures).collect();
     let calls: u64 = done.iter().map(|work| work.calls).sum();
     json!({ "calls": calls, "tokens": tokens, "failures": failures })
 }
@@ -107,7 +107,7 @@ async fn race(issuer: &str, store: &Path) -> Value {
 struct Work {
     calls: u64,
     tokens: BTreeSet<String>,
-    failures: Vec<String>,
+    failures: BTreeSet<String>,
 }
 
 async fn work(session: Session, until: Instant) -> Work {
@@ -116,12 +116,14 @@ async fn work(session: Session, until: Instant) -> Work {
         let asked = SystemTime::now();
         match session.token().await {
             Ok(token) if token.expires_at().is_some_and(|at| at <= asked) => {
-                work.failures.push(format!("got an expired token: {token:?}"));
+                work.failures.insert(format!("got an expired token: {token:?}"));
             }
             Ok(token) => {
                 work.tokens.insert(token.secret().to_owned());
             }
-            Err(error) => work.failures.push(error.to_string()),
+            Err(error) => {
+                work.failures.insert(error.to_string());
+            }
         }
         work.calls += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;

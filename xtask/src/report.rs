@@ -27,24 +27,6 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Adds what a line says if it is a summary: `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
-    pub(crate) fn add_line(&mut self, line: &str) {
-        // Other output may stand before it on the line, when a test prints without an end.
-        let Some((_, summary)) = line.split_once("test result: ") else { return };
-        let Some((_, numbers)) = summary.split_once(". ") else { return };
-        for part in numbers.split(';') {
-            let mut words = part.split_whitespace();
-            let (Some(number), Some(what)) = (words.next(), words.next()) else { continue };
-            let Ok(number) = number.parse::<u64>() else { continue };
-            match what {
-                "passed" => self.passed += number,
-                "failed" => self.failed += number,
-                "ignored" => self.skipped += number,
-                _ => {}
-            }
-        }
-    }
-
     /// Adds the tests of another run.
     pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
@@ -60,6 +42,58 @@ impl Counts {
             skipped: self.skipped,
         }
     }
+}
+
+/// Counts while the runner's lines go by.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    counts: Counts,
+    /// The test program that has begun and given no summary yet: how many tests it has, and those it told of.
+    open: Option<(u64, Counts)>,
+}
+
+impl Tally {
+    /// Takes note of a summary, `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and of what comes before it.
+    pub(crate) fn add_line(&mut self, line: &str) {
+        if let Some(tests) = line.strip_prefix("running ").and_then(number) {
+            self.close();
+            self.open = Some((tests, Counts::default()));
+        // Other output may stand before it on the line, when a test prints without an end.
+        } else if let Some((_, summary)) = line.split_once("test result: ") {
+            let Some((_, numbers)) = summary.split_once(". ") else { return };
+            self.open = None;
+            for part in numbers.split(';') {
+                let Some(number) = number(part) else { continue };
+                match part.split_whitespace().nth(1) {
+                    Some("passed") => self.counts.passed += number,
+                    Some("failed") => self.counts.failed += number,
+                    Some("ignored") => self.counts.skipped += number,
+                    _ => {}
+                }
+            }
+        } else if let Some((_, seen)) = &mut self.open {
+            seen.passed += u64::from(line.ends_with(" ... ok"));
+            seen.skipped += u64::from(line.contains(" ... ignored"));
+        }
+    }
+
+    /// The sums. What a test program that died did not tell of has failed.
+    pub(crate) fn total(mut self) -> Counts {
+        self.close();
+        self.counts
+    }
+
+    fn close(&mut self) {
+        if let Some((tests, seen)) = self.open.take() {
+            let failed = tests.saturating_sub(seen.passed + seen.skipped);
+            self.counts.add(Counts { failed, ..seen });
+        }
+    }
+}
+
+/// The first word, if it is a number.
+fn number(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
 }
 
 impl fmt::Display for Counts {
@@ -81,23 +115,35 @@ pub(crate) fn spoken(duration: Duration) -> String {
 mod tests {
     use super::*;
 
+    fn tally(lines: &[&str]) -> Counts {
+        let mut tally = Tally::default();
+        lines.iter().for_each(|line| tally.add_line(line));
+        tally.total()
+    }
+
     #[test]
     fn summaries_are_summed() {
-        let mut counts = Counts::default();
-        for line in [
+        let counts = tally(&[
             "running 4 tests",
             "test a::test_result ... ok",
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
-            "half a linetest result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.20s",
+            "running 12 tests",
+            "half a linetest result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 7 filtered out",
             "all doctests ran in 0.50s; merged doctests compilation took 0.30s",
             "test result: of something else",
             "",
-        ] {
-            counts.add_line(line);
-        }
+        ]);
         assert_eq!(counts, Counts { passed: 13, failed: 2, skipped: 1 });
         assert_eq!(counts.to_string(), "13 passed, 2 failed, 1 skipped");
         assert_eq!(Counts::default().to_string(), "0 passed, 0 failed");
+    }
+
+    #[test]
+    fn what_a_dead_test_program_did_not_tell_of_has_failed() {
+        let died = ["running 5 tests", "test a ... ok", "test b ... ignored, slow", "test c ... FAILED"];
+        assert_eq!(tally(&died), Counts { passed: 1, failed: 3, skipped: 1 });
+        let next = ["running 1 test", "test result: ok. 1 passed; 0 failed; 0 ignored"];
+        assert_eq!(tally(&[&died[..], &next].concat()), Counts { passed: 2, failed: 3, skipped: 1 });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The tests of the workspace, and those against real servers.
 
 use crate::invocation::Invocation;
-use crate::report::{Counts, Outcome};
+use crate::report::{Counts, Outcome, Tally};
 
 /// Every test run selects the same packages and features, so that nothing is built twice.
 const SELECTION: &str = "test --workspace --features keyfob/full --no-fail-fast";
@@ -35,8 +35,9 @@ pub(crate) fn e2e(groups: &[Group]) -> Outcome {
 }
 
 fn counted(run: &Invocation) -> Outcome {
-    let mut counts = Counts::default();
-    let result = run.watch(|line| counts.add_line(line));
+    let mut tally = Tally::default();
+    let result = run.watch(|line| tally.add_line(line));
+    let counts = tally.total();
     // A runner that succeeds and counts nothing has not run what it was asked for.
     let silent = counts == Counts::default();
     let problem = result.err().or_else(|| silent.then(|| format!("{run}: no tests were run")));

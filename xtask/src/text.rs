@@ -61,11 +61,12 @@ fn traces() -> Vec<String> {
     traces
 }
 
-/// Whether a path that begins like `trace` stands in the line, and not one that goes on with it: `a/work/b` is fine.
+/// Whether the line names `trace`; an absolute path only where it begins, for `a/home/me` is another one.
 fn names_path(line: &str, trace: &str) -> bool {
     line.match_indices(trace).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        before.is_none_or(|before| !before.is_alphanumeric() && !"._-~}>)/*".contains(before))
+        let before = &line[..at];
+        let goes_on = |last: char| last.is_alphanumeric() || "._-~}>)/*".contains(last);
+        !trace.starts_with('/') || before.ends_with("://") || !before.ends_with(goes_on)
     })
 }
 
@@ -164,11 +165,19 @@ pub mod code {}
 
     #[test]
     fn a_path_is_found_where_it_begins() {
-        for line in ["/home/me/x", "in `/home/me/x`", "\"/home/me/\"", "file:/home/me/x"] {
+        for line in ["/home/me/x", "in `/home/me/x`", "\"/home/me/\"", "file:///home/me/x"] {
             assert!(names_path(line, "/home/me/"), "{line}");
         }
         for line in ["https://example.com/home/me/x", "a/home/me/x", "/home/you/me", "{base}/home/me/x"] {
             assert!(!names_path(line, "/home/me/"), "{line}");
         }
+        assert!(names_path("see ../../beside/x", "../beside"));
+    }
+
+    #[test]
+    fn this_file_is_not_found() {
+        let traces = traces();
+        assert!(!include_str!("text.rs").lines().any(|line| traces.iter().any(|it| names_path(line, it))));
+        assert!(traces.iter().all(|trace| names_path(&format!("see {trace}"), trace)));
     }
 }

@@ -1,0 +1,21 @@
+//! The README's profiles work as they stand there.
+#![cfg(all(feature = "config", feature = "oidc", feature = "static", feature = "store-file"))]
+
+use keyfob::{Config, Context, authorize::Policy};
+
+#[test]
+fn every_profile_of_the_readme_makes_a_session() {
+    let readme = include_str!("../README.md");
+    let blocks = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut profiles = 0;
+    for block in blocks.filter(|block| block.starts_with("[profile.")) {
+        let config = Config::parse(block, "README.md").unwrap();
+        for name in config.profiles() {
+            let profile = config.profile(Some(name), &keyfob::registry(), &Context::new()).unwrap();
+            let api = "https://api.example.com/me".parse::<url::Url>().unwrap();
+            assert_eq!(profile.origins.covers(&api), Some(Policy::Required), "{name}");
+            profiles += 1;
+        }
+    }
+    assert_eq!(profiles, 3);
+}
