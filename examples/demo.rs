@@ -38,9 +38,11 @@ fn main() {
 }
 
 async fn tell() {
-    let mut settings = Settings::default();
-    settings.access_token_lifetime = LIFE;
-    settings.device_interval = Duration::from_secs(1);
+    let settings = Settings {
+        access_token_lifetime: LIFE,
+        device_interval: Duration::from_secs(1),
+        ..Settings::default()
+    };
     let server = Arc::new(AuthorizationServer::start(settings).await);
     let folder = tempfile::tempdir().expect("a folder");
     println!("An authorization server is at {}.", server.issuer());
@@ -57,7 +59,11 @@ async fn tell() {
     println!("Before the login, asking for a token opens nothing and asks nobody: \"{error}\".");
     session.login(Arc::new(Person(Arc::clone(&server)))).await.expect("a login");
     let status = session.status().await.expect("a status");
-    println!("Logged in as {}; the login is in {}.", status.account.expect("an account").display_name(), status.store);
+    println!(
+        "Logged in as {}; the login is in {}.",
+        status.account.expect("an account").display_name(),
+        status.store
+    );
 
     headline(2, "A thousand calls at once, at an expired token");
     let client = client(&session, &server);
@@ -106,7 +112,9 @@ async fn tell() {
     let answered = eight_processes(&server, folder.path(), seconds).await;
     let after = server.counters();
     let renewals = after.requests_of(REFRESH) - before.requests_of(REFRESH);
-    println!("  {answered} calls in {seconds} s from 8 processes, across {renewals} renewals, one for each new token");
+    println!(
+        "  {answered} calls in {seconds} s from 8 processes, across {renewals} renewals, one for each new token"
+    );
     assert!(renewals <= seconds / LIFE.as_secs() + 1, "{renewals}");
     counts.since(&before, "refresh tokens used twice", |c| (c.reuse, 0));
     counts.since(&before, "logins ended by that", |c| (c.families_killed, 0));
@@ -145,7 +153,11 @@ fn client(session: &Session, server: &AuthorizationServer) -> AuthClient {
 /// Tokens go to this origin and to no other.
 fn client_for(session: &Session, origin: &str) -> AuthClient {
     let origins = Origins::new().with(origin).expect("an origin");
-    AuthClient::builder(session.clone()).origins(origins).http(|http| http.no_proxy()).build().expect("a client")
+    AuthClient::builder(session.clone())
+        .origins(origins)
+        .http(|http| http.no_proxy())
+        .build()
+        .expect("a client")
 }
 
 /// So many calls at once; how many were answered.

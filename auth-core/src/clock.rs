@@ -106,7 +106,9 @@ impl Now {
 
     /// How long until either clock comes to `deadline`.
     pub(crate) fn until(self, deadline: Self) -> Duration {
-        Duration::from_nanos(deadline.wall.saturating_sub(self.wall).min(deadline.mono.saturating_sub(self.mono)))
+        Duration::from_nanos(
+            deadline.wall.saturating_sub(self.wall).min(deadline.mono.saturating_sub(self.mono)),
+        )
     }
 }
 

@@ -81,14 +81,17 @@ impl Login {
     /// (RFC 6749 section 6).
     #[must_use]
     pub fn renewed_by(&self, answer: Self) -> Self {
-        let rotated = answer.refresh_token.is_some() && answer.refresh_token_hash() != self.refresh_token_hash();
+        let rotated =
+            answer.refresh_token.is_some() && answer.refresh_token_hash() != self.refresh_token_hash();
         let mut fields = self.fields.clone();
         fields.extend(answer.fields);
         Self {
             reusable: if rotated { answer.reusable } else { self.reusable || answer.reusable },
-            refresh_expires_at: answer
-                .refresh_expires_at
-                .or(if rotated { None } else { self.refresh_expires_at }),
+            refresh_expires_at: answer.refresh_expires_at.or(if rotated {
+                None
+            } else {
+                self.refresh_expires_at
+            }),
             refresh_token: answer.refresh_token.or_else(|| self.refresh_token.clone()),
             account: match (&self.account, answer.account) {
                 // A renewal's ID token often carries fewer claims.

@@ -244,8 +244,9 @@ impl Presentation {
         let mut bytes = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.len()));
         bytes.extend_from_slice(prefix.as_bytes());
         bytes.extend_from_slice(secret.as_bytes());
-        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes))
-            .map_err(|_| AuthError::refused("the access token has characters that no HTTP header can carry"))?;
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).map_err(|_| {
+            AuthError::refused("the access token has characters that no HTTP header can carry")
+        })?;
         value.set_sensitive(true);
         Ok(Self::Header(name, value))
     }
@@ -304,7 +305,8 @@ mod tests {
         let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(jwt_expiry(&jwt(r#"{"exp":1900000000}"#)), at(1_900_000_000));
         assert_eq!(jwt_expiry(&jwt(r#"{"exp":1900000000.0}"#)), at(1_900_000_000));
-        for odd in ["", "a.b.c", "opaque", "a.b", &jwt("{}"), &jwt(r#"{"exp":-1}"#), &jwt(r#"{"exp":1e300}"#)] {
+        for odd in ["", "a.b.c", "opaque", "a.b", &jwt("{}"), &jwt(r#"{"exp":-1}"#), &jwt(r#"{"exp":1e300}"#)]
+        {
             assert_eq!(jwt_expiry(odd), None, "{odd}");
         }
     }

@@ -40,11 +40,16 @@ pub(crate) mod secret_map {
     use secrecy::{ExposeSecret, SecretString};
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(map: &BTreeMap<String, SecretString>, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        map: &BTreeMap<String, SecretString>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_map(map.iter().map(|(name, secret)| (name, secret.expose_secret())))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, SecretString>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<String, SecretString>, D::Error> {
         let map = BTreeMap::<String, String>::deserialize(from)?;
         Ok(map.into_iter().map(|(name, secret)| (name, secret.into())).collect())
     }

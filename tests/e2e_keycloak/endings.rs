@@ -48,7 +48,9 @@ async fn an_operator_ends_the_login() {
     let last = session.status().await.unwrap().last_error;
     assert!(matches!(last, Some(LastError { kind: ErrorKind::LoginRequired, .. })), "{last:?}");
     let other = app.session();
-    assert_eq!(soon(other.refresh()).await.unwrap_err().kind(), ErrorKind::LoginRequired);
+    let error = soon(other.refresh()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LoginRequired, "{error}");
+    assert!(error.to_string().contains("log in again"), "{error}");
     let refused = refreshes(&keycloak).await.refused;
     assert_eq!(refused.len(), 1, "{refused:?}");
 

@@ -3,14 +3,7 @@
 //! One server does for all scenarios. They take turns at it, each in a realm set back to how it was at first; how long
 //! each took is told past the test runner, which would keep it.
 #![cfg(unix)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::large_futures,
-    reason = "a test may panic, and says what it does"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod app;
 mod command;
@@ -57,7 +50,6 @@ impl Turn {
         if keycloak.pid().is_none() {
             keycloak.restart().await.unwrap();
         }
-        // People first: to log somebody out is an event too.
         for user in ["alice", "bob"] {
             keycloak.log_out_user(user).await.unwrap();
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     env, fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime},
 };
@@ -48,7 +48,6 @@ async fn eight_processes_share_one_login() {
             (start(&keycloak.issuer(), &app.folder(), &report), report)
         })
         .collect();
-    // Waiting in a thread leaves this one to nobody: nothing else is to be done.
     let reports: Vec<Value> = racers.into_iter().map(|(racer, report)| finish(racer, &report)).collect();
 
     let mut tokens = BTreeSet::new();
@@ -80,7 +79,7 @@ fn start(issuer: &str, store: &Path, report: &Path) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
 }
 
-fn finish(mut racer: Child, report: &PathBuf) -> Value {
+fn finish(mut racer: Child, report: &Path) -> Value {
     assert!(racer.wait().unwrap().success());
     serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap()
 }

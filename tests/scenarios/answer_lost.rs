@@ -69,6 +69,31 @@ async fn an_answer_that_was_lost_is_said_as_what_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_lost_is_not_forgotten_over_what_else_fails_meanwhile() {
+    let server = start(strict());
+    let folder = Folder::new();
+    let context = Context::new();
+    let session = person(server.issuer(), folder.store(), &context);
+    expire(&server, &session).await;
+    server.faults().push(Endpoint::Token, Fault::DropAfter);
+    assert!(session.token().await.unwrap_err().is_answer_lost());
+    // Another session finds the server overloaded, which holds up this one too.
+    let other = service(server.issuer(), "", folder.store(), &context);
+    server.faults().push(Endpoint::Token, Fault::too_many_requests(Some(2)));
+    until("the server is asked again", || {
+        let _ = other.token_blocking();
+        server.counters().requests_of("client_credentials") == 1
+    })
+    .await;
+    assert_eq!(session.token().await.unwrap_err().kind(), ErrorKind::Transient);
+    server.faults().push(Endpoint::Token, Fault::unavailable(None));
+    assert_said_as_what_it_is(&verdict(&session).await.unwrap_err());
+    let counters = server.counters();
+    assert_eq!((counters.requests_of("refresh_token"), counters.reuse), (3, 1));
+    assert_said_as_what_it_is(&elsewhere(&server, &folder).token().await.unwrap_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn inside_the_servers_grace_a_lost_answer_is_healed() {
     let server = start(Settings { reuse_grace: Some(s(30)), ..strict() });
     let folder = Folder::new();

@@ -82,7 +82,7 @@ async fn a_disk_that_is_full_before_a_renewal_stops_it_and_the_login_lives() {
     for session in [&session, &disk.session(&server)] {
         let error = session.token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Store, "{error}");
-        assert!(error.to_string().contains("the renewal was not begun"), "{error}");
+        assert!(error.to_string().contains("free some space"), "{error}");
     }
     assert_refreshes(&server, 0);
 

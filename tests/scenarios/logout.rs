@@ -38,7 +38,7 @@ async fn a_logout_wins_over_a_renewal_under_way_in_another_process() {
     let server = start(strict());
     let folder = Folder::new();
     let session = expired(&server, &folder).await;
-    server.faults().push(Endpoint::Token, Fault::DelayAnswer(s(2)));
+    server.faults().push(Endpoint::Token, Fault::DelayAnswer(s(3)));
     let asking = ask(&session);
     until_refreshes(&server, 1).await;
     let mut process = Process::start("log out", server.issuer(), &folder.path(), "");

@@ -2,13 +2,7 @@
 //! processes, and every request counted.
 //!
 //! The module `slow` takes half a minute; `cargo test --test scenarios -- --skip slow` leaves it out.
-#![cfg(all(
-    feature = "middleware",
-    feature = "oidc",
-    feature = "store-file",
-    feature = "testing",
-    unix
-))]
+#![cfg(all(feature = "middleware", feature = "oidc", feature = "store-file", feature = "testing", unix))]
 #![allow(
     clippy::expect_used,
     clippy::panic,

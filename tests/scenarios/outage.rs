@@ -16,17 +16,19 @@ async fn nobody_sees_a_server_that_is_down_inside_the_early_window() {
     let server = start(strict());
     let folder = Folder::new();
     let session = elsewhere(&server, &folder);
-    // Valid for 30 s, to be renewed after 1 to 4 s.
-    let old = log_in_with(&server, &session, |token| token.expires_in(30).with_refresh_in(s(1))).await;
+    // Valid for 30 s, to be renewed after 2 to 5 s.
+    let old = log_in_with(&server, &session, |token| token.expires_in(30).with_refresh_in(s(2))).await;
     let sessions: Vec<Session> =
         [session].into_iter().chain((0..2).map(|_| elsewhere(&server, &folder))).collect();
-    // They adopt it from the folder, and the server is known to each.
+    // They adopt it from the folder.
     for session in &sessions {
         assert_eq!(session.token().await.unwrap().secret(), old.secret());
+    }
+    server.faults().set_always(Endpoint::Token, Some(Fault::DropBefore));
+    for session in &sessions {
         until_token_is(session, Freshness::Stale).await;
     }
-    server.reset_counters();
-    server.faults().set_always(Endpoint::Token, Some(Fault::DropBefore));
+    assert_eq!(server.counters().token, 0, "renewal is driven by demand");
 
     let end = Instant::now() + s(6);
     let tasks: Vec<_> = (0..99)
@@ -54,6 +56,11 @@ async fn nobody_sees_a_server_that_is_down_inside_the_early_window() {
     println!("{} attempts in 6 s, {gap:?} between two at least; longest call {longest:?}", asked.len());
     assert!((2..=6).contains(&asked.len()), "{} attempts in 6 s", asked.len());
     assert!(gap.is_some_and(|gap| gap >= ms(990)), "{gap:?}");
+    assert!(
+        asked[1] - asked[0] < ms(2000),
+        "the second attempt comes after a second or so: {:?}",
+        asked[1] - asked[0]
+    );
 
     // It is back: the next attempt renews, once for all.
     server.faults().clear();
@@ -75,7 +82,7 @@ async fn a_hundred_callers_with_nothing_cached_share_one_failure_in_the_time_of_
         let session = service(server.issuer(), "", store, &Context::new());
         server.faults().set_always(Endpoint::Token, Some(Fault::unavailable(None).delayed(ms(100))));
         let begun = Instant::now();
-        let outcomes = callers(&[session.clone()], 100).await;
+        let outcomes = callers(std::slice::from_ref(&session), 100).await;
         let took = begun.elapsed();
         let errors: BTreeSet<String> =
             outcomes.iter().map(|outcome| outcome.as_ref().unwrap_err().to_string()).collect();
@@ -112,7 +119,10 @@ async fn a_revoked_secret_under_a_thousand_callers_is_three_requests_and_its_men
                 let mut calls = 0;
                 while Instant::now() < end {
                     let error = session.token().await.expect_err("the secret is wrong");
-                    assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("invalid_client")));
+                    assert_eq!(
+                        (error.kind(), error.oauth_error()),
+                        (ErrorKind::Refused, Some("invalid_client"))
+                    );
                     calls += 1;
                     tokio::time::sleep(ms(50)).await;
                 }

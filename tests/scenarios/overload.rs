@@ -34,7 +34,10 @@ async fn after_a_429_nobody_asks_before_its_time_in_any_session_at_this_server()
         }
     }
     let asked = asked_at(&server);
-    println!("after a 429 with 3 s: asked after {:?}", asked.iter().map(|at| *at - asked[0]).collect::<Vec<_>>());
+    println!(
+        "after a 429 with 3 s: asked after {:?}",
+        asked.iter().map(|at| *at - asked[0]).collect::<Vec<_>>()
+    );
     assert_eq!(asked.len(), 4, "the refused one, then one for each session");
     // Clocks are coarse: some milliseconds.
     assert!(asked[1] - asked[0] >= ms(2990), "{:?}", asked[1] - asked[0]);

@@ -124,7 +124,10 @@ async fn eight_processes_with_fifty_tasks_each_spend_every_refresh_token_once() 
     );
     let errors: Vec<_> = told.iter().flat_map(|report| &report.errors).take(10).collect();
     assert!(errors.is_empty(), "{errors:#?}");
-    assert!(told.iter().all(|report| report.calls > 1000 && report.api > 0), "every process worked: {told:?}");
+    assert!(
+        told.iter().all(|report| report.calls > 1000 && report.api > 0),
+        "every process worked: {told:?}"
+    );
 
     // One request for each generation, none with a spent refresh token, no logout.
     assert_refreshes(&server, renewals);

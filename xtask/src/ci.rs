@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::invocation::Invocation;
 use crate::report::{Counts, Outcome, spoken};
-use crate::{dependencies, lints, test_runs, text};
+use crate::{bench, dependencies, lints, test_runs, text};
 
 /// One check.
 pub(crate) struct Gate {
@@ -78,6 +78,7 @@ fn stages() -> Result<Vec<Vec<Gate>>, String> {
         lints::gates()?,
         vec![Gate::new("docs", move || docs.run().into())],
         vec![Gate::new("tests", test_runs::workspace)],
+        vec![bench::gate()],
         vec![Gate::new("tests against real servers", || test_runs::e2e(test_runs::GROUPS))],
     ])
 }

@@ -1,7 +1,8 @@
-//! The developer commands: `cargo xtask demo|test|e2e|ci|help`.
+//! The developer commands: `cargo xtask demo|test|bench|e2e|ci|help`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is what it is for")]
 
+mod bench;
 mod ci;
 mod dependencies;
 mod invocation;
@@ -21,11 +22,12 @@ use crate::report::Outcome;
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  demo         tells keyfob's story in a minute, with an authorization server of its own
-  test         runs the tests of the whole workspace, doc tests included
-  e2e [GROUP]  runs the tests against real servers: all groups, or one (keycloak)
-  ci           runs every gate, as CI does
-  help         prints this
+  demo               tells keyfob's story in a minute, with an authorization server of its own
+  test               runs the tests of the whole workspace, doc tests included
+  bench [--counted]  measures every figure against its goal, or only those that are counted; fails where one of these misses
+  e2e [GROUP]        runs the tests against real servers: all groups, or one (keycloak)
+  ci                 runs every gate, as CI does
+  help               prints this
 ";
 
 fn main() -> ExitCode {
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
     match arguments[..] {
         ["demo"] => finish(&demo()),
         ["test"] => finish_counted(&test_runs::workspace()),
+        ["bench"] => finish(&bench::all()),
+        ["bench", "--counted"] => finish(&bench::counted()),
         ["e2e"] => finish_counted(&test_runs::e2e(test_runs::GROUPS)),
         ["e2e", name] => match test_runs::GROUPS.iter().position(|group| group.name == name) {
             Some(at) => finish_counted(&test_runs::e2e(&test_runs::GROUPS[at..=at])),

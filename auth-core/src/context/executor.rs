@@ -50,7 +50,13 @@ impl Executor {
                 .map(|runtime| OwnRuntime(Some(runtime)))
         });
         let runtime = runtime.as_ref().and_then(|own| own.0.as_ref());
-        runtime.map(Runtime::handle).ok_or_else(|| AuthError::transient("no threads could be started for keyfob's work"))
+        runtime
+            .map(Runtime::handle)
+            .ok_or_else(|| AuthError::transient("no threads could be started for keyfob's work"))
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        *self.tasks.borrow() == 0
     }
 
     /// Resolves when no task is under way.

@@ -15,7 +15,7 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot};
 
 pub(crate) use self::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Pass},
     executor::Executor,
 };
 use crate::{AuthError, Clock, session::Engine, store::LoginKey};
@@ -162,7 +162,10 @@ impl Context {
     ///
     /// # Errors
     /// Those of `make`; the next call tries again.
-    pub fn shared<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Result<T, AuthError>) -> Result<Arc<T>, AuthError> {
+    pub fn shared<T: Any + Send + Sync>(
+        &self,
+        make: impl FnOnce() -> Result<T, AuthError>,
+    ) -> Result<Arc<T>, AuthError> {
         let mut shared = lock(&self.0.shared);
         let found = shared.get(&TypeId::of::<T>()).cloned().and_then(|any| any.downcast::<T>().ok());
         if let Some(found) = found {
@@ -180,12 +183,17 @@ impl Context {
     ///
     /// # Cancellation
     /// Dropping the call does not stop the future.
-    pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, AuthError> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, AuthError> {
         let (done, result) = oneshot::channel();
         self.spawn(async move {
             let _ = done.send(work.await);
         })?;
-        result.await.map_err(|_| AuthError::transient("the work was given up: it panicked, or its runtime was dropped"))
+        result.await.map_err(|_| {
+            AuthError::transient("the work was given up: it panicked, or its runtime was dropped")
+        })
     }
 
     /// Waits until nothing is under way any more: no exchange, no save. `false` if the deadline came first.
@@ -195,6 +203,9 @@ impl Context {
     /// # Cancellation
     /// Loses nothing.
     pub async fn drain(&self, deadline: Duration) -> bool {
+        if self.0.executor.is_idle() {
+            return true;
+        }
         let Ok(handle) = self.0.executor.handle() else { return true };
         let (_alive, gone) = oneshot::channel::<()>();
         let (late, timer) = oneshot::channel();

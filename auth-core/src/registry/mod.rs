@@ -15,7 +15,8 @@ use crate::{
     store::{MemoryStore, TokenStore},
 };
 
-type ProviderFactory = dyn Fn(&Settings, &Context) -> Result<Arc<dyn CredentialProvider>, AuthError> + Send + Sync;
+type ProviderFactory =
+    dyn Fn(&Settings, &Context) -> Result<Arc<dyn CredentialProvider>, AuthError> + Send + Sync;
 type StoreFactory = dyn Fn(&Settings, &Context) -> Result<Arc<dyn TokenStore>, AuthError> + Send + Sync;
 
 /// Makes sessions from settings: knows providers and stores by the names that configuration files use.
@@ -37,7 +38,9 @@ impl Default for Registry {
             absent: BTreeMap::new(),
             default_store: "memory".into(),
         };
-        registry.store("memory", |_, context| Ok(Arc::new(context.shared(|| Ok(MemoryStore::new()))?.as_ref().clone())))
+        registry.store("memory", |_, context| {
+            Ok(Arc::new(context.shared(|| Ok(MemoryStore::new()))?.as_ref().clone()))
+        })
     }
 }
 
@@ -71,7 +74,8 @@ impl Registry {
         P: CredentialProvider + 'static,
         F: Fn(&Settings, &Context) -> Result<P, AuthError> + Send + Sync + 'static,
     {
-        let factory = move |settings: &Settings, context: &Context| Ok(Arc::new(factory(settings, context)?) as _);
+        let factory =
+            move |settings: &Settings, context: &Context| Ok(Arc::new(factory(settings, context)?) as _);
         self.providers.insert(name.into(), Arc::new(factory));
         self
     }
@@ -121,7 +125,8 @@ impl Registry {
             .map_err(|error| settings.bad("origins", error.message()))?;
         let provider = factory(settings, context)?;
         settings.finish()?;
-        let session = Session::builder(provider).store(store).context(context).label(settings.label()).build()?;
+        let session =
+            Session::builder(provider).store(store).context(context).label(settings.label()).build()?;
         Ok(Profile {
             name: settings.label().to_owned(),
             provider: provider_name,
@@ -137,8 +142,10 @@ impl Registry {
             Some(table) => table.require_string("kind")?,
             None => settings.string("store")?.unwrap_or_else(|| self.default_store.clone()),
         };
-        let factory =
-            self.stores.get(&kind).ok_or_else(|| self.unknown(settings, "store", &kind, self.stores.keys()))?;
+        let factory = self
+            .stores
+            .get(&kind)
+            .ok_or_else(|| self.unknown(settings, "store", &kind, self.stores.keys()))?;
         let table = table.unwrap_or_else(|| Settings::new(format!("{}.store", settings.name())));
         let store = factory(&table, context)?;
         table.finish()?;
@@ -153,11 +160,17 @@ impl Registry {
         known: impl Iterator<Item = &'a String> + Clone,
     ) -> AuthError {
         if let Some(feature) = self.absent.get(name) {
-            return settings.bad(what, &format!("is {name:?}, which is not compiled in: turn on keyfob's feature `{feature}`"));
+            return settings.bad(
+                what,
+                &format!("is {name:?}, which is not compiled in: turn on keyfob's feature `{feature}`"),
+            );
         }
         let meant = settings::closest(name, known.clone().map(String::as_str));
         let known: Vec<&str> = known.map(String::as_str).collect();
-        settings.bad(what, &format!("is {name:?}, which nobody registered{meant} (there are: {})", known.join(", ")))
+        settings.bad(
+            what,
+            &format!("is {name:?}, which nobody registered{meant} (there are: {})", known.join(", ")),
+        )
     }
 }
 

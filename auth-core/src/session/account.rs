@@ -16,7 +16,7 @@ use crate::{
     Acquired, AuthError, Interaction, Login, LoginRequest,
     clock::{Now, saturating_nanos, to_system_time},
     provider::Keep,
-    store::{Attempt, Outcome as Ended, Record, Saved},
+    store::{Attempt, Outcome as Ended, Record, Saved, StoreErrorKind},
 };
 
 /// What a logout did, and what it could not do.
@@ -55,7 +55,9 @@ impl Engine {
             };
             let _ = done.send(outcome);
         })?;
-        outcome.await.unwrap_or_else(|_| Err(AuthError::transient("the login was given up: its runtime was dropped")))
+        outcome
+            .await
+            .unwrap_or_else(|_| Err(AuthError::transient("the login was given up: its runtime was dropped")))
     }
 
     async fn interact(&self, request: LoginRequest, ui: Arc<dyn Interaction>) -> Result<Acquired, AuthError> {
@@ -65,14 +67,20 @@ impl Engine {
             .map_err(|_| AuthError::interaction_required("another login of this session is under way"))?;
         let previous = match self.load().await {
             Ok(found) => found.and_then(|(record, _)| record.login),
-            Err(error) => {
+            // A record that cannot be read is not in the way of a new one.
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                 tracing::warn!(%error, "the previous login could not be read");
                 None
             }
+            // A person's sign-in that cannot be kept is better not begun.
+            Err(error) => return Err(error.into()),
         };
         let provider = Arc::clone(&self.provider);
         // A task of its own, so that a panic stays there; aborted with this call.
-        let task = self.context.handle()?.spawn(async move { provider.login(&request, previous.as_ref(), ui).await });
+        let task = self
+            .context
+            .handle()?
+            .spawn(async move { provider.login(&request, previous.as_ref(), ui).await });
         let mut task = AbortOnDrop(task);
         match (&mut task.0).await {
             Ok(result) => result.map_err(|error| self.named(error)),
@@ -91,12 +99,10 @@ impl Engine {
         if bound && self.keep == Keep::Store && !store.keeps.binding_key {
             return Err(AuthError::configuration(format!("the store {store} cannot keep this login's key")));
         }
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        let exchange = Exchange::new(Arc::clone(self), Arc::clone(slot), Why::Due);
         let now = self.clock.now();
         let age = saturating_nanos(acquired.access.age().unwrap_or_default());
         let sent = Now { wall: now.wall.saturating_sub(age), mono: now.mono.saturating_sub(age) };
-        let timed = exchange.timed(&acquired.access, sent)?;
+        let timed = self.timed(&acquired.access, sent)?;
         let mut record = Record::default();
         record.login = acquired.login.clone();
         record.renewed_at = Some(to_system_time(now.wall));
@@ -110,41 +116,49 @@ impl Engine {
         if self.keep_tokens {
             record.put_token(timed.stored(&slot.key, &acquired.access));
         }
+        let _one = self.change.lock().await;
+        self.epoch.fetch_add(1, Ordering::SeqCst);
         self.drop_unsaved().await;
-        if let Kept::Unsaved(error) = self.replace(record).await
-            && self.strict
+        let kept = self.replace(record).await;
+        self.forget(Some(slot));
+        if let Kept::Unsaved(error) = kept
+            && self.strict.load(Ordering::Relaxed)
         {
             return Err(error.into());
         }
-        self.all_slots().iter().for_each(|slot| slot.clear());
-        slot.clear();
-        let token = exchange.publish(&acquired.access, acquired.login.as_ref(), timed.times).map_err(|f| f.error)?;
-        tracing::info!(account = acquired.login.as_ref().and_then(|l| l.account.as_ref()).map(|a| a.display_name()), "logged in");
+        let exchange = Exchange::new(Arc::clone(self), Arc::clone(slot), Why::Due);
+        let token =
+            exchange.publish(&acquired.access, acquired.login.as_ref(), timed.times).map_err(|f| f.error)?;
+        tracing::info!(
+            account = acquired.login.as_ref().and_then(|l| l.account.as_ref()).map(|a| a.display_name()),
+            "logged in"
+        );
         self.events.announce(Event::LoggedIn);
         Ok(token)
     }
 
+    /// Forgets every token. An exchange that has read the store before this does not publish what it found.
+    fn forget(&self, slot: Option<&Slot>) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.all_slots().iter().for_each(|slot| slot.clear());
+        if let Some(slot) = slot {
+            slot.clear();
+        }
+    }
+
     /// Writes the record in the place of whatever is there.
     async fn replace(self: &Arc<Self>, record: Record) -> Kept {
-        const ROUNDS: usize = 10;
-        let mut change = Change { record, expected: None, spent: None };
-        for _ in 0..ROUNDS {
-            match self.load().await {
-                Ok(found) => {
-                    change.spent = found.as_ref().and_then(|(record, _)| record.refresh_token_hash());
-                    change.expected = found.map(|(_, version)| version);
-                }
-                // A record that cannot be read is not in the way of a new one.
-                Err(error) => tracing::warn!(%error, "the record to be replaced could not be read"),
+        let found = match self.load().await {
+            Ok(found) => found,
+            // A record that cannot be read is not in the way of a new one.
+            Err(error) => {
+                tracing::warn!(%error, "the record to be replaced could not be read");
+                None
             }
-            let save = self.store.save(&self.key, Some(&change.record), change.expected.as_ref(), None);
-            match self.in_time(save).await {
-                Ok(Saved::Written(_)) => return Kept::Saved,
-                Ok(Saved::Conflict(_)) => {}
-                Err(_) => break,
-            }
-        }
-        self.keep_change(change, None).await
+        };
+        let expected = found.map(|(_, version)| version);
+        self.keep_change(Change { record, expected, spent: None, replaces: true, epoch: self.epoch() }, None)
+            .await
     }
 
     /// Ends the login: forgotten here first, then at the server.
@@ -154,14 +168,18 @@ impl Engine {
         self.context.spawn(async move {
             let _ = done.send(engine.forget_and_revoke().await);
         })?;
-        report.await.unwrap_or_else(|_| Err(AuthError::transient("the logout was given up: its runtime was dropped")))
+        report
+            .await
+            .unwrap_or_else(|_| Err(AuthError::transient("the logout was given up: its runtime was dropped")))
     }
 
     async fn forget_and_revoke(self: &Arc<Self>) -> Result<LogoutReport, AuthError> {
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        self.all_slots().iter().for_each(|slot| slot.clear());
+        let changing = self.change.lock().await;
+        self.forget(None);
         let unsaved = self.drop_unsaved().await;
         let stored = self.remove().await;
+        self.forget(None); // also what was read from the store meanwhile
+        drop(changing);
         let mut report = LogoutReport::default();
         let stored = match stored {
             Ok(record) => record,

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     AccessToken, Acquired, AuthError, Lifetime, Login, RequestKey, TokenRequest,
     clock::{Now, to_nanos, to_system_time},
+    context::Pass,
     jwt_expiry,
     store::{Attempt, Outcome as Ended, Record, Saved, StoreError, StoredToken, Version},
 };
@@ -28,10 +29,11 @@ impl Exchange {
         record: &Record,
         version: Option<Version>,
         lease: &Arc<HeldLease>,
-    ) -> Result<Option<Version>, Failed> {
+    ) -> Result<Announced, Failed> {
         let engine = &self.engine;
         let stopped = |error: AuthError| {
-            let message = format!("the renewal was not begun, for its outcome could not be saved: {}", error.message());
+            let message =
+                format!("the renewal was not begun, for its outcome could not be saved: {}", error.message());
             Failed::from(error.with_message(message))
         };
         let mut version = version;
@@ -40,25 +42,34 @@ impl Exchange {
             match engine.in_time(save).await.map_err(|e| stopped(e.into()))? {
                 Saved::Written(written) => version = Some(written),
                 // Under the lease only a login, a logout or a stranger writes.
-                Saved::Conflict(_) => return Err(Failed::overtaken()),
+                Saved::Conflict(_) => return Ok(Announced::Overtaken),
             }
         }
         if let Some(held) = lease.lease() {
             let room = record.room_for_answer()?;
             engine.in_time(held.reserve(room)).await.map_err(|e| stopped(e.into()))?;
         }
-        Ok(version)
+        Ok(Announced::Noted(version))
+    }
+
+    /// Waits for the right to ask: before anything is written, for nobody may be asked while the endpoint pauses.
+    pub(super) async fn enter(&self) -> Result<Pass<'_>, Failed> {
+        let engine = &self.engine;
+        engine.endpoint.enter(&engine.clock).await.map_err(|(error, wait)| Failed {
+            count: Some(self.slot.failures()),
+            wait: Some(wait),
+            error,
+            remember: true,
+        })
     }
 
     /// Asks the provider, with the hard limit, and with a panic as an error. Also when the request was sent.
-    pub(super) async fn ask_provider(&self, login: Option<&Login>) -> Result<(Acquired, Now), Failed> {
+    pub(super) async fn ask_provider(
+        &self,
+        login: Option<&Login>,
+        pass: Pass<'_>,
+    ) -> Result<(Acquired, Now), Failed> {
         let engine = &self.engine;
-        let _pass = engine.endpoint.enter(&engine.clock).await.map_err(|error| Failed {
-            // Nobody was asked.
-            count: Some(self.slot.failures()),
-            error,
-            remember: true,
-        })?;
         let mut request: TokenRequest = self.slot.request.clone();
         if let Why::Challenge(challenge) = &self.why {
             request.challenge = Some(challenge.clone());
@@ -69,49 +80,16 @@ impl Exchange {
         let provider = Arc::clone(&engine.provider);
         let login = login.cloned();
         let result = guarded(engine, async move { provider.acquire(&request, login.as_ref()).await }).await;
-        engine.endpoint.learn(result.as_ref().map(|_| ()), &engine.clock);
+        engine.endpoint.learn(&pass, result.as_ref().map(|_| ()), &engine.clock);
         Ok((result?, sent))
     }
 
-    /// A renewal may not turn into somebody else's login, nor bring back the token that was just refused.
-    pub(super) fn check(&self, acquired: &Acquired, old: Option<&Login>) -> Result<(), AuthError> {
-        if self.slot.is_retired(&Engine::token_hash(&acquired.access)) {
+    /// The times of a token that just came, unless it is of no use: expired, or the very one that was just refused.
+    pub(super) fn usable(&self, token: &AccessToken, sent: Now) -> Result<Timed, AuthError> {
+        if self.slot.is_retired(&Engine::token_hash(token)) {
             return Err(AuthError::refused("the server gave the very token again that was just rejected"));
         }
-        let accounts = old.and_then(|o| o.account.as_ref()).zip(acquired.login.as_ref().and_then(|l| l.account.as_ref()));
-        match accounts {
-            Some((old, new)) if !old.is(new) => Err(AuthError::refused(format!(
-                "the renewal answered for another account ({}) than the one that is logged in ({}); log out and in again",
-                new.subject, old.subject
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// How long the token serves.
-    pub(crate) fn timed(&self, token: &AccessToken, sent: Now) -> Result<Timed, AuthError> {
-        let now = self.engine.clock.now();
-        let until = |at: SystemTime| Duration::from_nanos(to_nanos(at).saturating_sub(sent.wall));
-        let in_jwt = || jwt_expiry(token.secret().expose_secret()).map(until);
-        let life = match token.lifetime() {
-            Lifetime::In(life) => Some(life),
-            Lifetime::At(at) => Some(until(at)),
-            Lifetime::Unknown => in_jwt().or(Some(self.engine.context.limits().unknown_lifetime)),
-            Lifetime::Unlimited => in_jwt(),
-        };
-        let times = policy::times(sent, life, token.refresh_in(), policy::jitter());
-        if times.expired(now) {
-            return Err(AuthError::refused("the access token had expired when it came; is the clock right?"));
-        }
-        Ok(Timed { times, life, refresh_in: token.refresh_in() })
-    }
-
-    /// What a renewal brought after a logout: revoked, as the logout would have.
-    pub(super) async fn discard(&self, login: &Login) {
-        let limit = self.engine.context.limits().exchange;
-        if let Ok(Err(error)) = timeout(limit, self.engine.provider.revoke(login)).await {
-            tracing::warn!(%error, "a login renewed during its logout could not be revoked");
-        }
+        self.engine.timed(token, sent)
     }
 
     pub(super) fn failures(&self, previous: Option<&Attempt>) -> u32 {
@@ -140,6 +118,50 @@ impl Exchange {
     }
 }
 
+impl Engine {
+    /// How long the token serves.
+    pub(super) fn timed(&self, token: &AccessToken, sent: Now) -> Result<Timed, AuthError> {
+        let now = self.clock.now();
+        let until = |at: SystemTime| Duration::from_nanos(to_nanos(at).saturating_sub(sent.wall));
+        let in_jwt = || jwt_expiry(token.secret().expose_secret()).map(until);
+        let life = match token.lifetime() {
+            Lifetime::In(life) => Some(life),
+            Lifetime::At(at) => Some(until(at)),
+            Lifetime::Unknown => in_jwt().or(Some(self.context.limits().unknown_lifetime)),
+            Lifetime::Unlimited => in_jwt(),
+        };
+        let times = policy::times(sent, life, token.refresh_in(), policy::jitter());
+        if times.expired(now) {
+            return Err(AuthError::refused("the access token had expired when it came; is the clock right?"));
+        }
+        Ok(Timed { times, life, refresh_in: token.refresh_in() })
+    }
+
+    /// What a renewal brought after a logout: revoked, as the logout would have.
+    pub(super) async fn discard(&self, login: Login) {
+        if login.refresh_token.is_none() {
+            return;
+        }
+        let provider = Arc::clone(&self.provider);
+        if let Err(error) = guarded(self, async move { provider.revoke(&login).await }).await {
+            tracing::warn!(%error, "a login renewed during its logout could not be revoked");
+        }
+    }
+}
+
+/// A renewal may not turn into somebody else's login.
+pub(super) fn same_account(acquired: Acquired, old: Option<&Login>) -> Result<Acquired, AuthError> {
+    let accounts =
+        old.and_then(|o| o.account.as_ref()).zip(acquired.login.as_ref().and_then(|l| l.account.as_ref()));
+    match accounts {
+        Some((old, new)) if !old.is(new) => Err(AuthError::refused(format!(
+            "the renewal answered for another account ({}) than the one that is logged in ({}); log out and in again",
+            new.subject, old.subject
+        ))),
+        _ => Ok(acquired),
+    }
+}
+
 /// Runs a provider's call as a task of its own: with the hard limit, and so that a panic stays there.
 pub(crate) async fn guarded<T: Send + 'static>(
     engine: &Engine,
@@ -149,10 +171,14 @@ pub(crate) async fn guarded<T: Send + 'static>(
     let mut task = engine.context.handle()?.spawn(call);
     match timeout(limit, &mut task).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(AuthError::transient("the provider panicked; that is a bug in it")),
+        // Perhaps after the server had acted.
+        Ok(Err(_)) => {
+            Err(AuthError::transient("the provider panicked; that is a bug in it").with_answer_lost())
+        }
         Err(_) => {
             task.abort();
-            Err(AuthError::transient(format!("the provider did not answer within {} s", limit.as_secs())).with_answer_lost())
+            Err(AuthError::transient(format!("the provider did not answer within {} s", limit.as_secs()))
+                .with_answer_lost())
         }
     }
 }
@@ -163,20 +189,30 @@ pub(crate) struct Failed {
     pub(crate) error: AuthError,
     /// How many failed in a row, where that is known better than by the slot.
     pub(super) count: Option<u32>,
+    /// Until it may be tried again, where that is known better than by the count.
+    pub(super) wait: Option<Duration>,
     pub(super) remember: bool,
+}
+
+/// Whether an attempt is on record.
+pub(super) enum Announced {
+    /// It is, where the store keeps attempts, and this is the record's version.
+    Noted(Option<Version>),
+    /// The record has changed meanwhile.
+    Overtaken,
 }
 
 impl Failed {
     /// What was begun before a login or a logout is not published after it, and is no failure to remember.
     pub(crate) fn overtaken() -> Self {
         let error = AuthError::login_required("somebody logged in or out meanwhile; ask again");
-        Self { error, count: None, remember: false }
+        Self { error, count: None, wait: None, remember: false }
     }
 }
 
 impl From<AuthError> for Failed {
     fn from(error: AuthError) -> Self {
-        Self { error, count: None, remember: true }
+        Self { error, count: None, wait: None, remember: true }
     }
 }
 
@@ -210,6 +246,11 @@ impl Timed {
 
 pub(crate) fn adopted_times(stored: &StoredToken, now: Now) -> Times {
     let hint = stored.refresh_in.map(Duration::from_secs);
-    policy::adopted_times(now, to_nanos(stored.obtained_at), stored.expires_at.map(to_nanos), hint, policy::jitter())
+    policy::adopted_times(
+        now,
+        to_nanos(stored.obtained_at),
+        stored.expires_at.map(to_nanos),
+        hint,
+        policy::jitter(),
+    )
 }
-

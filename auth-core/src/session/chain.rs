@@ -29,8 +29,12 @@ impl Chain {
         self.links.get(self.serving.load(Ordering::Relaxed))
     }
 
-    /// Asks one link after another. Only "not configured here" and "log in first" lead on to the next.
+    /// Asks one link after another, unless the one that served last has a token at hand. Only "not configured here" and "log in first" lead on to the next.
     pub(crate) async fn first(&self, what: What) -> Outcome {
+        // Nobody waits for others while the one that served last has a token that works.
+        if let (What::Token, Some(token)) = (what, self.serving().and_then(Session::cached)) {
+            return Ok(token);
+        }
         let mut said: Vec<AuthError> = Vec::new();
         for (i, link) in self.links.iter().enumerate() {
             let outcome = match what {
@@ -42,7 +46,9 @@ impl Chain {
                     self.serving.store(i, Ordering::Relaxed);
                     return Ok(token);
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::NotConfigured | ErrorKind::LoginRequired) => said.push(error),
+                Err(error) if matches!(error.kind(), ErrorKind::NotConfigured | ErrorKind::LoginRequired) => {
+                    said.push(error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -51,7 +57,8 @@ impl Chain {
         } else {
             ErrorKind::NotConfigured
         };
-        let each: Vec<String> = said.iter().enumerate().map(|(i, error)| format!("{}. {error}", i + 1)).collect();
+        let each: Vec<String> =
+            said.iter().enumerate().map(|(i, error)| format!("{}. {error}", i + 1)).collect();
         let each = if each.is_empty() { "it has no links".to_owned() } else { each.join("; ") };
         Err(AuthError::new(kind, format!("no credential of the chain can be used: {each}")))
     }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -21,7 +21,7 @@ use super::{
     lease::HeldLease,
     persist::Unsaved,
     policy,
-    slot::{Asked, Failure, Landing, Outcome, Slot},
+    slot::{Asked, Failure, Joined, Landing, Outcome, Slot},
 };
 use crate::{
     AuthError, Clock, Context, CredentialProvider, ErrorKind, Keep, RequestKey, TokenRequest,
@@ -40,7 +40,7 @@ pub(crate) struct Engine {
     /// Whether access tokens go into the store.
     pub(crate) keep_tokens: bool,
     /// A token whose login could not be saved is an error instead of served.
-    pub(crate) strict: bool,
+    pub(crate) strict: AtomicBool,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) events: Announcer,
     /// Changes with every login and logout: what was begun before must not be published after.
@@ -50,10 +50,12 @@ pub(crate) struct Engine {
     /// The lease, shared by exchanges that run side by side.
     pub(crate) lease: tokio::sync::Mutex<Weak<HeldLease>>,
     pub(crate) unsaved: tokio::sync::Mutex<Option<Unsaved>>,
-    /// Numbers what is unsaved.
+    /// Numbers slots, and what is unsaved.
     pub(crate) serial: AtomicU64,
     /// One login at a time.
     pub(crate) login: tokio::sync::Mutex<()>,
+    /// Held while a login is put in the place of another, or taken away: store and memory change together.
+    pub(crate) change: tokio::sync::Mutex<()>,
     slots: Mutex<HashMap<SlotKey, Arc<Slot>>>,
     /// Keys the hashes of subject tokens.
     subject_key: OnceLock<Option<[u8; 32]>>,
@@ -72,7 +74,6 @@ impl Engine {
         store: Arc<dyn TokenStore>,
         key: LoginKey,
         context: &Context,
-        strict: bool,
     ) -> Self {
         let keep = provider.keeps();
         Self {
@@ -84,7 +85,7 @@ impl Engine {
             store,
             key,
             keep,
-            strict,
+            strict: AtomicBool::new(false),
             events: Announcer::default(),
             epoch: AtomicU64::new(0),
             turn: tokio::sync::RwLock::default(),
@@ -92,6 +93,7 @@ impl Engine {
             unsaved: tokio::sync::Mutex::default(),
             serial: AtomicU64::new(0),
             login: tokio::sync::Mutex::default(),
+            change: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             subject_key: OnceLock::new(),
         }
@@ -103,7 +105,7 @@ impl Engine {
             None => None,
             Some(subject) => {
                 // Without randomness the slot is the caller's alone.
-                let Some(key) = self.subject_key() else { return Arc::new(Slot::new(request)) };
+                let Some(key) = self.subject_key() else { return Arc::new(Slot::new(0, request)) };
                 let mut hash = Sha256::new_with_prefix(key);
                 hash.update(subject.token_type.as_bytes());
                 hash.update([0]);
@@ -119,11 +121,14 @@ impl Engine {
         if slots.len() >= self.context.limits().subjects.max(1) {
             let age = |slot: &Arc<Slot>| slot.peek().map_or(0, |token| token.0.times.obtained.mono);
             let unheld = slots.iter().filter(|(_, slot)| Arc::strong_count(slot) == 1);
-            if let Some(oldest) = unheld.min_by_key(|(_, slot)| age(slot)).map(|(key, _)| key.clone()) {
+            if let Some(oldest) =
+                unheld.min_by_key(|(_, slot)| (age(slot), slot.number)).map(|(key, _)| key.clone())
+            {
                 slots.remove(&oldest);
             }
         }
-        let slot = Arc::new(Slot::new(request));
+        let number = self.serial.fetch_add(1, Ordering::Relaxed);
+        let slot = Arc::new(Slot::new(number, request));
         slots.insert(key, Arc::clone(&slot));
         slot
     }
@@ -146,7 +151,9 @@ impl Engine {
         const ROUNDS: usize = 4;
         let mut rounds = 0;
         loop {
-            let landing = match slot.ask(self.clock.now()) {
+            rounds += 1;
+            let epoch = self.epoch();
+            let (landing, demanded) = match slot.ask(self.clock.now()) {
                 Asked::Serve(token) => return Ok(token),
                 Asked::ServeAndRenew(token) => {
                     self.renew_beside(slot);
@@ -154,25 +161,31 @@ impl Engine {
                 }
                 Asked::Report(failure) if self.provider.secret_revision() == failure.revision => {
                     let wait = self.clock.now().until(failure.not_before);
-                    return Err(if failure.error.is_repeatable() && failure.error.kind() != ErrorKind::LoginRequired {
-                        failure.error.with_retry_after(wait)
-                    } else {
-                        failure.error
-                    });
+                    return Err(
+                        if failure.error.is_repeatable() && failure.error.kind() != ErrorKind::LoginRequired {
+                            failure.error.with_retry_after(wait)
+                        } else {
+                            failure.error
+                        },
+                    );
                 }
                 Asked::Report(_) => {
                     // The local secret has changed: whatever was refused is worth another try at once.
                     slot.forget_failure();
-                    self.begin(slot, Why::Due)?
+                    self.begin(slot)?
                 }
-                Asked::Renew => self.begin(slot, Why::Due)?,
+                Asked::Renew => self.begin(slot)?,
             };
             let token = match landed(landing).await {
                 Ok(token) => token,
-                // A login may have brought one meanwhile.
-                Err(error) => return slot.token(self.clock.now()).map(|(token, _)| token).ok_or(error),
+                Err(error) => match slot.token(self.clock.now()) {
+                    // A login has brought one meanwhile.
+                    Some((token, _)) => return Ok(token),
+                    // It failed at a demand that is not ours, or a login or a logout has overtaken it.
+                    None if (demanded || self.epoch() != epoch) && rounds < ROUNDS => continue,
+                    None => return Err(error),
+                },
             };
-            rounds += 1;
             if slot.is_alive(&token) || rounds == ROUNDS {
                 if token.is_due(self.clock.now()) && self.keep != Keep::Nothing {
                     // Another process's token in its last days: it serves, and somebody has to renew it.
@@ -185,19 +198,34 @@ impl Engine {
 
     /// An exchange for a reason that the token at hand does not meet.
     pub(crate) async fn demand(self: &Arc<Self>, slot: &Arc<Slot>, why: Why) -> Outcome {
+        // A password is never tried twice, whoever asks.
+        let failure = slot.state().failure.clone().filter(|failure| !failure.error.is_repeatable());
+        if let Some(failure) = failure.filter(|failure| failure.revision == self.provider.secret_revision()) {
+            return Err(failure.error);
+        }
         loop {
-            let (landing, sender) = slot.join();
-            let Some(sender) = sender else {
-                // Another exchange is under way. What it brings meets a plain demand for a renewal, but no challenge.
-                let outcome = landed(landing).await;
-                match (&why, outcome) {
-                    (Why::Forced { since }, Ok(token)) if token.0.times.obtained.wall >= *since => return Ok(token),
-                    (Why::Forced { .. }, Err(error)) => return Err(error),
-                    _ => continue,
-                }
+            let challenge = match &why {
+                Why::Challenge(challenge) => Some(challenge),
+                _ => None,
             };
-            self.fly(slot, why, sender)?;
-            return landed(landing).await;
+            let (landing, theirs) = match slot.join(challenge, self.clock.now()) {
+                Joined::Begun(landing, sender) => {
+                    self.fly(slot, why, sender)?;
+                    return landed(landing).await;
+                }
+                Joined::TooEarly(Some(error)) => return Err(error),
+                Joined::TooEarly(None) => return self.token(slot).await,
+                Joined::UnderWay(landing, theirs) => (landing, theirs),
+            };
+            let outcome = landed(landing).await;
+            match (&why, theirs, outcome) {
+                (Why::Challenge(mine), Some(theirs), outcome) if *mine == theirs => return outcome,
+                (Why::Forced { since }, _, Ok(token)) if token.0.times.obtained.wall >= *since => {
+                    return Ok(token);
+                }
+                (Why::Forced { .. }, None, Err(error)) => return Err(error),
+                _ => {}
+            }
         }
     }
 
@@ -206,16 +234,20 @@ impl Engine {
     pub(crate) fn renew_beside(self: &Arc<Self>, slot: &Arc<Slot>) {
         if let Asked::ServeAndRenew(_) | Asked::Renew = slot.ask(self.clock.now()) {
             // Without threads there is no renewal; when the token expires, the caller is told.
-            let _ = self.begin(slot, Why::Due);
+            let _ = self.begin(slot);
         }
     }
 
-    fn begin(self: &Arc<Self>, slot: &Arc<Slot>, why: Why) -> Result<Landing, AuthError> {
-        let (landing, sender) = slot.join();
-        if let Some(sender) = sender {
-            self.fly(slot, why, sender)?;
+    /// The exchange under way, and whether it is to meet a demand; begins one if there is none.
+    fn begin(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<(Landing, bool), AuthError> {
+        match slot.join(None, self.clock.now()) {
+            Joined::Begun(landing, sender) => {
+                self.fly(slot, Why::Due, sender)?;
+                Ok((landing, false))
+            }
+            Joined::UnderWay(landing, challenge) => Ok((landing, challenge.is_some())),
+            Joined::TooEarly(error) => Err(error.unwrap_or_else(lost)),
         }
-        Ok(landing)
     }
 
     /// Starts the exchange on the executor, where nobody's departure ends it.
@@ -237,12 +269,10 @@ impl Engine {
         )
     }
 
-    /// Remembers a failure, so that it is not repeated at once.
-    pub(crate) fn fail(&self, slot: &Slot, error: &AuthError, count: u32) {
-        let not_before = match policy::pause(error, count, policy::jitter()) {
-            Some(pause) => self.clock.now().plus(pause),
-            None => self.clock.now().plus(Duration::MAX),
-        };
+    /// Remembers a failure, so that it is not repeated at once: for as long as it says, else by its count.
+    pub(crate) fn fail(&self, slot: &Slot, error: &AuthError, count: u32, wait: Option<Duration>) {
+        let pause = wait.or_else(|| policy::pause(error, count, policy::jitter())).unwrap_or(Duration::MAX);
+        let not_before = self.clock.now().plus(pause);
         let revision = self.provider.secret_revision();
         let known = slot.fail(Failure { error: error.clone(), count, not_before, revision });
         if error.kind() == ErrorKind::LoginRequired {
@@ -291,8 +321,8 @@ struct Flight {
 impl Flight {
     fn land(self, outcome: Outcome) {
         self.slot.land();
-        // Nobody may be waiting.
-        let _ = self.landed.send(Some(outcome));
+        // Also where nobody waits: or the drop would end an exchange that was begun since.
+        self.landed.send_replace(Some(outcome));
     }
 }
 

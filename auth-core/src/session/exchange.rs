@@ -1,11 +1,14 @@
 //! One exchange: look whether somebody else did it, take the lease, ask the provider, persist, publish.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
 use super::{
-    ask::{Failed, Timed, adopted_times},
+    ask::{Announced, Failed, Timed, adopted_times, same_account},
     engine::Engine,
     events::Event,
     lease::{HeldLease, Tried},
@@ -15,7 +18,7 @@ use super::{
     token::{Published, Token},
 };
 use crate::{
-    AccessToken, AuthError, Challenge, ErrorKind, Keep, Login,
+    AccessToken, Acquired, AuthError, Challenge, ErrorKind, Keep, Login,
     clock::{Now, to_nanos, to_system_time},
     store::{Attempt, Outcome as Ended, Record, StoredToken, Version},
 };
@@ -48,25 +51,33 @@ impl Exchange {
     pub(crate) async fn run(self) -> Outcome {
         match self.attempt().await {
             Ok(token) => Ok(token),
-            Err(Failed { error, count, remember }) => {
+            Err(Failed { error, count, wait, remember }) => {
                 let error = match error.provider() {
                     Some(_) => error,
                     None => error.with_provider(&self.engine.key.identity().kind),
                 };
-                // A demand that could not be met says nothing of the next plain renewal.
-                if remember && !matches!(self.why, Why::Challenge(_)) && self.engine.epoch() == self.epoch {
-                    self.engine.fail(&self.slot, &error, count.unwrap_or_else(|| self.slot.failures() + 1));
+                if let Why::Challenge(challenge) = &self.why {
+                    self.slot.unmet(challenge, &error);
+                }
+                if remember && !self.only_a_demand(&error) && self.engine.epoch() == self.epoch {
+                    let count = count.unwrap_or_else(|| self.slot.failures().saturating_add(1));
+                    self.engine.fail(&self.slot, &error, count, wait);
                 }
                 Err(error)
             }
         }
     }
 
+    /// A demand that could not be met says nothing of the next plain renewal, unless nothing may be tried again.
+    fn only_a_demand(&self, error: &AuthError) -> bool {
+        matches!(self.why, Why::Challenge(_)) && error.is_repeatable()
+    }
+
     async fn attempt(&self) -> Result<Token, Failed> {
         if self.slot.request.subject.is_some() {
-            let (acquired, sent) = self.ask_provider(None).await?;
-            let timed = self.timed(&acquired.access, sent)?;
-            return self.publish(&acquired.access, None, timed.times);
+            let (acquired, sent) = self.ask_provider(None, self.enter().await?).await?;
+            let timed = self.usable(&acquired.access, sent)?;
+            return self.publish(&acquired.access, acquired.login.as_ref(), timed.times);
         }
         let found = self.engine.load().await?;
         if let Some(token) = self.served_by(&found)? {
@@ -93,7 +104,7 @@ impl Exchange {
             let holder = match self.engine.try_hold().await? {
                 Tried::Held(lease) => {
                     let outcome = self.with_lease(&lease, alone).await;
-                    HeldLease::release(lease).await;
+                    self.engine.release(lease).await;
                     return outcome;
                 }
                 Tried::Busy { holder } => holder,
@@ -105,8 +116,11 @@ impl Exchange {
             }
             if began.elapsed() >= limit {
                 let holder = holder.map(|holder| format!(" by {holder}")).unwrap_or_default();
-                let message = format!("the login has been locked for renewal for {} s{holder}", limit.as_secs());
-                return Err(AuthError::transient(message).with_origin(self.engine.store.describe().to_string()).into());
+                let message =
+                    format!("the login has been locked for renewal for {} s{holder}", limit.as_secs());
+                return Err(AuthError::transient(message)
+                    .with_origin(self.engine.store.describe().to_string())
+                    .into());
             }
             sleep(Duration::from_millis(fastrand::u64(pause))).await;
             pause = 10..50;
@@ -116,10 +130,14 @@ impl Exchange {
     async fn with_lease(&self, lease: &Arc<HeldLease>, alone: bool) -> Result<Option<Token>, Failed> {
         // What this process could not save is newer than what the store has.
         if !self.engine.settle(None).await {
-            return Err(AuthError::store("an earlier renewal is not saved yet, so that no other can be begun").into());
+            return Err(AuthError::store(
+                "an earlier renewal is not saved yet, so that no other can be begun",
+            )
+            .into());
         }
+        const ROUNDS: usize = 5;
         let mut rejected: Option<(Option<String>, AuthError)> = None;
-        loop {
+        for _ in 0..ROUNDS {
             let found = self.engine.load().await?;
             if let Some(token) = self.served_by(&found)? {
                 return Ok(Some(token));
@@ -142,16 +160,23 @@ impl Exchange {
                     Err(Failed { error, .. }) if error.kind() == ErrorKind::LoginRejected => {
                         return Err(first.with_kind(ErrorKind::Transient).into());
                     }
-                    done => return done.map(Some),
+                    // A login made just now: that is another matter.
+                    Ok(None) => {}
+                    done => return done,
                 },
                 None => match self.exchange(record, version, lease).await {
                     Err(Failed { error, .. }) if error.kind() == ErrorKind::LoginRejected => {
                         rejected = Some((hash, error));
                     }
-                    done => return done.map(Some),
+                    Ok(None) => {}
+                    done => return done,
                 },
             }
         }
+        Err(AuthError::transient(
+            "the record changes all the time: others log in or out, or renew without a lock",
+        )
+        .into())
     }
 
     /// The token that the store has, if it serves; the failure that it tells, if it is too early to repeat it.
@@ -166,7 +191,13 @@ impl Exchange {
                     Some(scopes) => token.with_scopes(scopes.clone()),
                     None => token,
                 };
-                return self.publish(&token, record.login.as_ref(), times).map(Some);
+                match self.publish(&token, record.login.as_ref(), times) {
+                    Ok(token) => return Ok(Some(token)),
+                    Err(overtaken) if !overtaken.remember => return Err(overtaken),
+                    Err(Failed { error, .. }) => {
+                        tracing::warn!(%error, "the stored token cannot be sent: renewing it");
+                    }
+                }
             }
         }
         self.told_failure(record, now).map_or(Ok(None), Err)
@@ -179,73 +210,107 @@ impl Exchange {
             Why::Forced { since } => to_nanos(stored.obtained_at) > since,
             Why::Challenge(_) => false,
         };
-        newer && !times.expired(now) && !self.slot.is_retired(&stored.hash())
+        let hash = stored.hash();
+        // The one at hand is due or expired by its own times, which know the monotonic clock.
+        let at_hand = self.slot.peek().is_some_and(|token| token.0.hash == hash);
+        newer && !times.expired(now) && !at_hand && !self.slot.is_retired(&hash)
     }
 
     /// Another process's failure of the same request, while it is too early to repeat it.
     fn told_failure(&self, record: &Record, now: Now) -> Option<Failed> {
         const LONGEST: Duration = Duration::from_secs(2 * 3600);
         let attempt = record.attempt.as_ref().filter(|a| a.request == self.slot.key)?;
-        if !matches!(self.why, Why::Due) || attempt.secret_revision != self.engine.provider.secret_revision() {
+        if attempt.secret_revision != self.engine.provider.secret_revision() {
             return None;
         }
         let Ended::Failed { failures, .. } = attempt.outcome else { return None };
         let (error, wait) = attempt.outcome.error(to_system_time(now.wall))?;
         // Ours is remembered by the slot; a clock that was set back must not make a pause of years.
         let ours = self.slot.failures() >= failures;
-        if ours || wait.is_zero() || (wait > LONGEST && error.is_repeatable()) {
+        if ours || wait.is_zero() {
             return None;
         }
-        Some(Failed { error: error.with_retry_after(wait), count: Some(failures), remember: true })
+        if !error.is_repeatable() {
+            return Some(Failed { error, count: Some(failures), wait: None, remember: true });
+        }
+        if !matches!(self.why, Why::Due) || wait > LONGEST {
+            return None;
+        }
+        Some(Failed {
+            error: error.with_retry_after(wait),
+            count: Some(failures),
+            wait: Some(wait),
+            remember: true,
+        })
     }
 
-    /// The exchange itself, under the lease.
+    /// The exchange itself, under the lease. `None` if the record has changed since it was read.
     async fn exchange(
         &self,
         mut record: Record,
         mut version: Option<Version>,
         lease: &Arc<HeldLease>,
-    ) -> Result<Token, Failed> {
+    ) -> Result<Option<Token>, Failed> {
+        let pass = self.enter().await?;
         let previous = record.attempt.clone();
         let login = record.login.clone();
         let spent = record.refresh_token_hash();
-        let attempt = |outcome| Attempt {
-            spent: spent.clone(),
-            request: self.slot.key.clone(),
-            at: self.engine.clock.wall(),
-            outcome,
-            secret_revision: self.engine.provider.secret_revision(),
-        };
-        if login.as_ref().is_some_and(may_rotate) {
-            record.attempt = Some(attempt(Ended::Pending));
-            version = self.announce_spending(&record, version, lease).await?;
-        }
-        let result = self.ask_provider(login.as_ref()).await;
-        let result = result.and_then(|(acquired, sent)| {
-            self.check(&acquired, login.as_ref())?;
-            Ok((self.timed(&acquired.access, sent)?, acquired))
-        });
-        match result {
-            Ok((timed, acquired)) => {
-                record.attempt = Some(attempt(Ended::Renewed));
-                let renewed = match (login.as_ref(), acquired.login) {
-                    (Some(old), Some(new)) => Some(old.renewed_by(new)),
-                    (old, new) => new.or_else(|| old.cloned()),
-                };
-                self.keep_and_publish(record, version, spent, renewed, timed, &acquired.access, Some(lease)).await
+        let lost = self.answer_lost(previous.as_ref(), spent.as_ref());
+        let count = self.failures(previous.as_ref()).saturating_add(1);
+        let announced = login.as_ref().is_some_and(may_rotate);
+        if announced {
+            record.attempt = Some(self.noted(&spent, Ended::Pending));
+            match self.announce_spending(&record, version, lease).await? {
+                Announced::Noted(noted) => version = noted,
+                Announced::Overtaken => return Ok(None),
             }
+        }
+        let asked = self.ask_provider(login.as_ref(), pass).await;
+        let answered = asked.and_then(|(acquired, sent)| Ok((same_account(acquired, login.as_ref())?, sent)));
+        let (acquired, sent) = match answered {
+            Ok(answer) => answer,
             Err(Failed { error, .. }) => {
-                let lost = self.answer_lost(previous.as_ref(), spent.as_ref());
-                let error = if error.kind() == ErrorKind::LoginRejected && lost { error.with_answer_lost() } else { error };
+                let error = why_logged_out(previous.as_ref(), spent.as_ref(), &error).unwrap_or(error);
                 let told = matches!(error.kind(), ErrorKind::LoginRequired | ErrorKind::NotConfigured);
-                let count = self.failures(previous.as_ref()).saturating_add(1);
-                if error.kind() != ErrorKind::LoginRejected && !told {
-                    let demanded = matches!(self.why, Why::Challenge(_)) && !error.is_answer_lost();
-                    // A demand that could not be met says nothing to those who ask for a plain renewal.
-                    record.attempt = if demanded { previous } else { Some(attempt(self.ended(&error, count))) };
+                // Until there is a verdict, whatever else fails meanwhile.
+                let error = if lost && !told { error.with_answer_lost() } else { error };
+                if told || (self.only_a_demand(&error) && !error.is_answer_lost()) {
+                    // It says nothing to those who ask for a plain renewal.
+                    record.attempt = previous;
+                    if announced {
+                        self.note(&record, version.as_ref(), lease).await;
+                    }
+                } else if error.kind() != ErrorKind::LoginRejected {
+                    record.attempt = Some(self.noted(&spent, self.ended(&error, count)));
                     self.note(&record, version.as_ref(), lease).await;
                 }
-                Err(Failed { error, count: Some(count), remember: true })
+                return Err(Failed { error, count: Some(count), wait: None, remember: true });
+            }
+        };
+        let renewed = match (login, acquired.login) {
+            (Some(old), Some(new)) => Some(old.renewed_by(new)),
+            (old, new) => new.or(old),
+        };
+        match self.usable(&acquired.access, sent) {
+            Ok(timed) => {
+                record.attempt = Some(self.noted(&spent, Ended::Renewed));
+                let access = &acquired.access;
+                self.keep_and_publish(record, version, spent, renewed, timed, access, Some(lease))
+                    .await
+                    .map(Some)
+            }
+            Err(error) => {
+                // The refresh token that came with it is the one that is valid now.
+                record.attempt = Some(self.noted(&spent, self.ended(&error, count)));
+                record.login = renewed;
+                let login = record.login.clone();
+                let change = Change { record, expected: version, spent, replaces: false, epoch: self.epoch };
+                if let (Kept::Removed, Some(login)) =
+                    (self.engine.keep_change(change, Some(lease)).await, login)
+                {
+                    self.engine.discard(login).await;
+                }
+                Err(Failed { error, count: Some(count), wait: None, remember: true })
             }
         }
     }
@@ -272,17 +337,18 @@ impl Exchange {
         }
         let login = record.login.clone();
         let times = timed.times;
-        match engine.keep_change(Change { record, expected, spent }, lease).await {
+        let change = Change { record, expected, spent, replaces: false, epoch: self.epoch };
+        match engine.keep_change(change, lease).await {
             Kept::Saved => {}
-            Kept::Unsaved(error) if engine.strict => {
+            Kept::Unsaved(error) if engine.strict.load(Ordering::Relaxed) => {
                 let error = AuthError::from(error);
                 let message = format!("the renewed login could not be saved: {}", error.message());
                 return Err(error.with_message(message).into());
             }
             Kept::Unsaved(_) => {}
             Kept::Removed => {
-                if let Some(login) = login.filter(|login| login.refresh_token.is_some()) {
-                    self.discard(&login).await;
+                if let Some(login) = login {
+                    engine.discard(login).await;
                 }
                 return Err(Failed::overtaken());
             }
@@ -295,16 +361,23 @@ impl Exchange {
         self.publish(access, login.as_ref(), times)
     }
 
-    pub(crate) fn publish(&self, token: &AccessToken, login: Option<&Login>, times: Times) -> Result<Token, Failed> {
+    pub(crate) fn publish(
+        &self,
+        token: &AccessToken,
+        login: Option<&Login>,
+        times: Times,
+    ) -> Result<Token, Failed> {
         let engine = &self.engine;
         let presentation = engine.provider.present(token, login)?;
         let hash = Engine::token_hash(token);
         let keep = engine.keep != Keep::Nothing;
         let token = self
             .slot
-            .publish(keep, || engine.epoch() == self.epoch, |generation| {
-                Published::new(presentation, token, hash, times, generation)
-            })
+            .publish(
+                keep,
+                || engine.epoch() == self.epoch,
+                |generation| Published::new(presentation, token, hash, times, generation),
+            )
             .ok_or_else(Failed::overtaken)?;
         tracing::info!(expires_at = ?token.expires_at(), generation = token.generation(), "token published");
         engine.events.announce(Event::Renewed { expires_at: token.expires_at() });
@@ -320,16 +393,25 @@ impl Exchange {
         lease: &Arc<HeldLease>,
     ) -> Result<Token, Failed> {
         let spent = record.refresh_token_hash();
-        let failed = match self.ask_provider(None).await {
-            Ok((acquired, sent)) => {
-                let timed = self.timed(&acquired.access, sent)?;
-                let access = &acquired.access;
-                return self.keep_and_publish(record, version, spent, acquired.login, timed, access, Some(lease)).await;
+        let asked = match self.enter().await {
+            Ok(pass) => self.ask_provider(None, pass).await,
+            Err(failed) => Err(failed),
+        };
+        let usable = asked.and_then(|(acquired, sent)| Ok((self.usable(&acquired.access, sent)?, acquired)));
+        let failed = match usable {
+            Ok((timed, Acquired { access, login })) => {
+                record.attempt = Some(self.noted(&spent, Ended::Renewed));
+                return self
+                    .keep_and_publish(record, version, spent, login, timed, &access, Some(lease))
+                    .await;
             }
             Err(failed) => failed,
         };
         if failed.error.kind() != ErrorKind::LoginRequired {
-            return Err(failed);
+            let count = self.failures(record.attempt.as_ref()).saturating_add(1);
+            record.attempt = Some(self.noted(&spent, self.ended(&failed.error, count)));
+            self.note(&record, version.as_ref(), lease).await;
+            return Err(Failed { count: Some(count), ..failed });
         }
         let message = if refused.is_answer_lost() {
             "the answer to an earlier renewal was lost after the server may have rotated the refresh token, and it refuses \
@@ -346,7 +428,17 @@ impl Exchange {
             attempt.outcome = self.ended(&error, 1);
         }
         self.note(&record, version.as_ref(), lease).await;
-        Err(Failed { error, count: Some(1), remember: true })
+        Err(Failed { error, count: Some(1), wait: None, remember: true })
+    }
+
+    fn noted(&self, spent: &Option<String>, outcome: Ended) -> Attempt {
+        Attempt {
+            spent: spent.clone(),
+            request: self.slot.key.clone(),
+            at: self.engine.clock.wall(),
+            outcome,
+            secret_revision: self.engine.provider.secret_revision(),
+        }
     }
 
     /// Whether the refresh token was sent before and no answer ever came.
@@ -357,7 +449,17 @@ impl Exchange {
         });
         on_record || self.slot.state().failure.as_ref().is_some_and(|failure| failure.error.is_answer_lost())
     }
+}
 
+/// Why the login has no refresh token any more: the verdict that took it is on record.
+fn why_logged_out(
+    previous: Option<&Attempt>,
+    spent: Option<&String>,
+    error: &AuthError,
+) -> Option<AuthError> {
+    let previous = previous.filter(|attempt| attempt.spent.is_some() && spent.is_none())?;
+    let (told, _) = previous.outcome.error(previous.at)?;
+    (told.kind() == ErrorKind::LoginRequired && error.kind() == ErrorKind::LoginRequired).then_some(told)
 }
 
 fn spends(found: &Loaded) -> bool {

@@ -13,27 +13,30 @@ mod slot;
 mod status;
 mod token;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
 pub(crate) use self::engine::Engine;
-use self::{
-    chain::{Chain, What},
-    events::Event as E,
-    exchange::Why,
-    slot::Slot,
-};
 pub use self::{
     account::LogoutReport,
     events::{Event, Events},
     status::{Freshness, LastError, Status},
     token::Token,
 };
+use self::{
+    chain::{Chain, What},
+    events::Event as E,
+    exchange::Why,
+    slot::{Report, Slot},
+};
 use crate::{
-    Acquired, AuthError, Challenge, Context, CredentialProvider, Identity, Interaction, Keep, LoginRequest, Subject,
-    TokenRequest,
+    Acquired, AuthError, Challenge, Context, CredentialProvider, Identity, Interaction, Keep, LoginRequest,
+    RequestKey, Subject, TokenRequest,
     context::EngineKey,
     store::{LoginKey, MemoryStore, Persistence, TokenStore},
 };
@@ -100,7 +103,8 @@ impl SessionBuilder {
         self
     }
 
-    /// A renewal that cannot be saved is an error, instead of being served from memory.
+    /// A renewal that cannot be saved is an error, instead of being served from memory. It is so for all sessions of the
+    /// same identity and store in the context.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.strict = true;
@@ -122,11 +126,14 @@ impl SessionBuilder {
         }
         // What may not be stored goes into memory, whatever store was given.
         let store = store.filter(|s| keep == Keep::Store || s.describe().persistence == Persistence::Process);
-        let store_key = store.as_ref().map_or_else(|| "memory".to_owned(), |store| {
-            let info = store.describe();
-            let place = info.location.unwrap_or_else(|| format!("{:p}", Arc::as_ptr(store)));
-            format!("{} {place}", info.kind)
-        });
+        let store_key = store.as_ref().map_or_else(
+            || "memory".to_owned(),
+            |store| {
+                let info = store.describe();
+                let place = info.location.unwrap_or_else(|| format!("{:p}", Arc::as_ptr(store)));
+                format!("{} {place}", info.kind)
+            },
+        );
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
         let info = store.describe();
         if keep == Keep::Store && provider.binds_logins() && !info.keeps.binding_key {
@@ -137,8 +144,9 @@ impl SessionBuilder {
         }
         let key = LoginKey::from(identity);
         let engine = context.engine(EngineKey { login: key.clone(), store: store_key }, || {
-            Ok(Engine::new(provider, store, key, &context, strict))
+            Ok(Engine::new(provider, store, key, &context))
         })?;
+        engine.strict.fetch_or(strict, Ordering::Relaxed);
         let slot = engine.slot(request);
         Ok(Session(Kind::One(Handle { engine, slot })))
     }
@@ -147,7 +155,14 @@ impl SessionBuilder {
 impl Session {
     /// Begins a session of this provider.
     pub fn builder(provider: Arc<dyn CredentialProvider>) -> SessionBuilder {
-        SessionBuilder { provider, store: None, context: None, label: None, request: TokenRequest::default(), strict: false }
+        SessionBuilder {
+            provider,
+            store: None,
+            context: None,
+            label: None,
+            request: TokenRequest::default(),
+            strict: false,
+        }
     }
 
     /// A session of this provider and store.
@@ -166,7 +181,7 @@ impl Session {
     ///
     /// It goes on to the next only at [`NotConfigured`](crate::ErrorKind::NotConfigured) and
     /// [`LoginRequired`](crate::ErrorKind::LoginRequired); any other failure is the chain's. If none can serve, the error
-    /// tells what each said. Logins, logouts and the status are those of the session that served last, else of the first.
+    /// tells what each said. It stays with the one that serves as long as that one has a valid token. Logins, logouts and the status are those of the session that served last, else of the first.
     pub fn first_of(sessions: impl IntoIterator<Item = Self>) -> Self {
         Self(Kind::Chain(Arc::new(Chain::new(sessions.into_iter().collect()))))
     }
@@ -179,7 +194,9 @@ impl Session {
                 let slot = one.engine.slot(request);
                 Self(Kind::One(Handle { engine: Arc::clone(&one.engine), slot }))
             }
-            Kind::Chain(chain) => Self::first_of(chain.links.iter().map(|link| link.for_request(request.clone()))),
+            Kind::Chain(chain) => {
+                Self::first_of(chain.links.iter().map(|link| link.for_request(request.clone())))
+            }
         }
     }
 
@@ -311,13 +328,17 @@ impl Session {
     /// Reports of an older token change nothing. If the tokens that follow are refused too, the reports are believed less
     /// and less often: `false`, and the token stays.
     pub fn invalidate(&self, token: &Token) -> bool {
-        let Some(one) = self.serving() else { return true };
-        let retired = one.slot.invalidate(token, one.engine.clock.now());
-        tracing::info!(generation = token.generation(), retired, "token reported bad");
-        if retired {
+        let one = match &self.0 {
+            Kind::One(one) => one,
+            // A link that it is not from takes it for an older one.
+            Kind::Chain(chain) => return chain.links.iter().all(|link| link.invalidate(token)),
+        };
+        let report = one.slot.invalidate(token, one.engine.clock.now());
+        tracing::info!(generation = token.generation(), ?report, "token reported bad");
+        if report == Report::Retired {
             one.engine.events.announce(E::Invalidated);
         }
-        retired
+        report != Report::Disbelieved
     }
 
     /// Signs a person in, for what the session asks for.
@@ -336,8 +357,18 @@ impl Session {
     ///
     /// # Errors
     /// As [`login`](Self::login).
-    pub async fn login_with(&self, request: LoginRequest, ui: Arc<dyn Interaction>) -> Result<Token, AuthError> {
+    pub async fn login_with(
+        &self,
+        request: LoginRequest,
+        ui: Arc<dyn Interaction>,
+    ) -> Result<Token, AuthError> {
         let one = self.first_handle()?;
+        let mut request = request;
+        if request.token.key() == RequestKey::default() {
+            // It asks for nothing of its own: a challenge, or a hint.
+            let challenge = request.token.challenge.take();
+            request.token = TokenRequest { challenge, ..one.slot.request.clone() };
+        }
         one.engine.sign_in(&one.slot, request, ui).await
     }
 

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::{engine::Engine, events::Event, lease::HeldLease, policy};
 use crate::{
     AuthError, Login,
-    store::{Record, Saved, StoreError, StoredToken, Version},
+    store::{Record, Saved, StoreError, StoreErrorKind, StoredToken, Version},
 };
 
 pub(crate) type Loaded = Option<(Record, Version)>;
@@ -18,20 +18,29 @@ pub(crate) type Loaded = Option<(Record, Version)>;
 /// What could not be saved. It is kept, with the lease, until it is.
 #[derive(Debug)]
 pub(crate) struct Unsaved {
-    pub(crate) record: Record,
-    expected: Option<Version>,
-    /// The hash of the refresh token that was spent for it.
-    spent: Option<String>,
+    change: Change,
     lease: Option<Arc<HeldLease>>,
     /// Tells it from what came later.
     serial: u64,
 }
 
+impl Unsaved {
+    pub(crate) fn record(&self) -> &Record {
+        &self.change.record
+    }
+}
+
 /// What an exchange or a login wants to keep.
+#[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) record: Record,
     pub(crate) expected: Option<Version>,
+    /// The hash of the refresh token that was spent for it.
     pub(crate) spent: Option<String>,
+    /// A new login, which takes the place of whatever is there.
+    pub(crate) replaces: bool,
+    /// The engine's epoch when it was begun.
+    pub(crate) epoch: u64,
 }
 
 /// How saving ended.
@@ -61,9 +70,13 @@ impl Engine {
             Ok(kept) => kept,
             Err(error) => {
                 tracing::error!(%error, "what was renewed could not be saved: it is served from memory");
-                self.events.announce(Event::Unsaved(AuthError::from(StoreError::new(error.kind(), error.to_string()))));
-                // Without a refresh token nothing is lost that could not be asked for again.
-                if change.record.login.as_ref().is_some_and(|login| login.refresh_token.is_some()) {
+                self.events.announce(Event::Unsaved(AuthError::from(StoreError::new(
+                    error.kind(),
+                    error.to_string(),
+                ))));
+                // Without a refresh token nothing is lost that could not be asked for again, except of a person.
+                let login = change.record.login.as_ref();
+                if login.is_some_and(|login| login.refresh_token.is_some() || change.replaces) {
                     self.keep_trying(change, lease.cloned()).await;
                 }
                 Kept::Unsaved(error)
@@ -71,30 +84,50 @@ impl Engine {
         }
     }
 
-    async fn try_save(&self, change: &mut Change, lease: Option<&Arc<HeldLease>>) -> Result<Kept, StoreError> {
-        loop {
-            let held = lease.and_then(|held| held.lease());
+    async fn try_save(
+        &self,
+        change: &mut Change,
+        lease: Option<&Arc<HeldLease>>,
+    ) -> Result<Kept, StoreError> {
+        const ROUNDS: usize = 20;
+        let mut held = lease.and_then(|held| held.lease());
+        for _ in 0..ROUNDS {
             let save = self.store.save(&self.key, Some(&change.record), change.expected.as_ref(), held);
-            let theirs = match self.in_time(save).await? {
-                Saved::Written(_) => return Ok(Kept::Saved),
-                Saved::Conflict(theirs) => theirs,
+            let theirs = match self.in_time(save).await {
+                Ok(Saved::Written(_)) => return Ok(Kept::Saved),
+                Ok(Saved::Conflict(theirs)) => theirs,
+                // The token is spent: it is saved without the lease, over nothing that we have not seen.
+                Err(error) if error.kind() == StoreErrorKind::LeaseLost && held.is_some() => {
+                    held = None;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             let overtaken = if theirs.is_some() { Kept::Replaced } else { Kept::Removed };
+            if theirs.is_none() && change.epoch != self.epoch() && !change.replaces {
+                return Ok(overtaken);
+            }
             let Some((record, version)) = merge(change, theirs) else { return Ok(overtaken) };
             change.record = record;
             change.expected = version;
         }
+        Err(StoreError::new(StoreErrorKind::Unavailable, "the record is being written all the time"))
     }
 
     async fn keep_trying(self: &Arc<Self>, change: Change, lease: Option<Arc<HeldLease>>) {
-        let Change { record, expected, spent } = change;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        *self.unsaved.lock().await = Some(Unsaved { record, expected, spent, lease, serial });
+        let mut unsaved = self.unsaved.lock().await;
+        if change.epoch != self.epoch() {
+            return; // of a login that is past: it must not take the place of the next one's
+        }
+        *unsaved = Some(Unsaved { change, lease, serial });
+        drop(unsaved);
         let engine = Arc::clone(self);
         let saver = async move {
             for failures in 1.. {
                 let error = AuthError::store(String::new());
-                let pause = policy::pause(&error, failures, policy::jitter()).unwrap_or(Duration::from_secs(1));
+                let pause =
+                    policy::pause(&error, failures, policy::jitter()).unwrap_or(Duration::from_secs(1));
                 sleep(pause.min(Duration::from_secs(10))).await;
                 if engine.settle(Some(serial)).await {
                     return;
@@ -109,22 +142,26 @@ impl Engine {
     pub(crate) async fn settle(&self, wanted: Option<u64>) -> bool {
         let mut unsaved = self.unsaved.lock().await;
         let found = unsaved.take_if(|u| wanted.is_none_or(|wanted| u.serial == wanted));
-        let Some(Unsaved { record, expected, spent, lease, serial }) = found else { return true };
-        let mut change = Change { record, expected, spent };
+        let Some(Unsaved { mut change, lease, serial }) = found else { return true };
         match self.try_save(&mut change, lease.as_ref()).await {
-            Ok(_) => {
-                tracing::info!("what could not be saved is saved now");
-                self.events.announce(Event::Saved);
+            Ok(kept) => {
                 drop(unsaved);
                 if let Some(lease) = lease {
-                    HeldLease::release(lease).await;
+                    self.release(lease).await;
+                }
+                match (kept, change.record.login) {
+                    (Kept::Removed, Some(login)) => self.discard(login).await,
+                    (Kept::Saved, _) => {
+                        tracing::info!("what could not be saved is saved now");
+                        self.events.announce(Event::Saved);
+                    }
+                    _ => tracing::info!("what could not be saved is overtaken by another login"),
                 }
                 true
             }
             Err(error) => {
                 tracing::warn!(%error, "what was renewed is still unsaved");
-                let Change { record, expected, spent } = change;
-                *unsaved = Some(Unsaved { record, expected, spent, lease, serial });
+                *unsaved = Some(Unsaved { change, lease, serial });
                 false
             }
         }
@@ -134,9 +171,9 @@ impl Engine {
     pub(crate) async fn drop_unsaved(&self) -> Option<Login> {
         let unsaved = self.unsaved.lock().await.take()?;
         if let Some(lease) = unsaved.lease {
-            HeldLease::release(lease).await;
+            self.release(lease).await;
         }
-        unsaved.record.login
+        unsaved.change.record.login
     }
 }
 
@@ -145,6 +182,9 @@ impl Engine {
 /// Access tokens are merged. A spent refresh token is never put back: if the login there is not the one that we spent,
 /// somebody logged in or renewed meanwhile, and theirs stays.
 fn merge(ours: &Change, theirs: Option<(Box<Record>, Version)>) -> Option<(Record, Option<Version>)> {
+    if ours.replaces {
+        return Some((ours.record.clone(), theirs.map(|(_, version)| version)));
+    }
     let had_login = ours.spent.is_some();
     let Some((theirs, version)) = theirs else {
         // Removed meanwhile: a logout, unless there never was a login.
@@ -152,7 +192,10 @@ fn merge(ours: &Change, theirs: Option<(Box<Record>, Version)>) -> Option<(Recor
     };
     // A save may have happened although it failed: then theirs is ours.
     let known = [&ours.spent, &ours.record.refresh_token_hash()];
-    if !known.contains(&&theirs.refresh_token_hash()) {
+    // Who spent the same token beside us, without a lock, and was refused, has not seen that we were answered.
+    let refused = theirs.login.as_ref().is_some_and(|login| login.refresh_token.is_none())
+        && theirs.attempt.as_ref().is_some_and(|attempt| attempt.spent == ours.spent);
+    if !refused && !known.contains(&&theirs.refresh_token_hash()) {
         return None;
     }
     let mut merged = ours.record.clone();
@@ -193,7 +236,7 @@ mod tests {
 
     fn change(record: Record, spent: &str) -> Change {
         let spent = Login::with_refresh_token(spent).refresh_token_hash();
-        Change { record, expected: Some(Version::new("1")), spent }
+        Change { record, expected: Some(Version::new("1")), spent, replaces: false, epoch: 0 }
     }
 
     #[test]
@@ -212,7 +255,10 @@ mod tests {
     #[test]
     fn a_spent_refresh_token_never_comes_back() {
         let ours = change(record("r2", &[]), "r1");
-        assert!(merge(&ours, Some((Box::new(record("r3", &[])), Version::new("9")))).is_none(), "another login");
+        assert!(
+            merge(&ours, Some((Box::new(record("r3", &[])), Version::new("9")))).is_none(),
+            "another login"
+        );
         assert!(merge(&ours, None).is_none(), "logged out");
     }
 
@@ -225,7 +271,7 @@ mod tests {
 
     #[test]
     fn without_a_login_a_removed_record_is_written_again() {
-        let ours = Change { record: Record::default(), expected: Some(Version::new("1")), spent: None };
+        let ours = Change { spent: None, ..change(Record::default(), "") };
         assert!(matches!(merge(&ours, None), Some((_, None))));
     }
 }

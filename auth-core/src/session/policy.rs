@@ -55,7 +55,11 @@ pub(crate) fn decide(view: &View, now: Now) -> Decision {
     let paused = view.not_before.is_some_and(|not_before| !now.reached(not_before));
     match view.token {
         Some(token) if !token.expired(now) => {
-            if token.due(now) && !paused && !view.in_flight { Decision::ServeAndRenew } else { Decision::Serve }
+            if token.due(now) && !paused && !view.in_flight {
+                Decision::ServeAndRenew
+            } else {
+                Decision::Serve
+            }
         }
         _ if paused && !view.in_flight => Decision::Report,
         _ => Decision::Renew,
@@ -240,15 +244,17 @@ mod tests {
     fn pauses_grow_and_honour_retry_after() {
         let transient = AuthError::transient("x");
         let seconds = |error: &AuthError, n| pause(error, n, 0.0).map(|p| p.as_secs_f64());
-        assert_eq!((1..=8).map(|n| seconds(&transient, n)).collect::<Option<Vec<_>>>().unwrap(), [
-            1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0
-        ]);
+        assert_eq!(
+            (1..=8).map(|n| seconds(&transient, n)).collect::<Option<Vec<_>>>().unwrap(),
+            [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+        );
         assert_eq!(seconds(&transient.clone().with_retry_after(s(30)), 1), Some(30.0));
-        assert_eq!(seconds(&transient.clone().with_retry_after(s(90_000)), 1), Some(3600.0));
+        assert_eq!(seconds(&transient.with_retry_after(s(90_000)), 1), Some(3600.0));
         let refused = AuthError::refused("x");
-        assert_eq!((1..=9).map(|n| seconds(&refused, n)).collect::<Option<Vec<_>>>().unwrap(), [
-            2.0, 2.5, 4.5, 4.5, 9.0, 18.0, 36.0, 60.0, 60.0
-        ]);
+        assert_eq!(
+            (1..=9).map(|n| seconds(&refused, n)).collect::<Option<Vec<_>>>().unwrap(),
+            [2.0, 2.5, 4.5, 4.5, 9.0, 18.0, 36.0, 60.0, 60.0]
+        );
         assert_eq!(seconds(&refused.once(), 1), None);
     }
 

@@ -16,7 +16,7 @@ use super::{
     policy::{self, Decision, Invalidations, View},
     token::{Published, Token},
 };
-use crate::{AuthError, RequestKey, TokenRequest, clock::Now};
+use crate::{AuthError, Challenge, RequestKey, TokenRequest, clock::Now};
 
 pub(crate) type Outcome = Result<Token, AuthError>;
 
@@ -24,6 +24,8 @@ pub(crate) type Outcome = Result<Token, AuthError>;
 pub(crate) type Landing = watch::Receiver<Option<Outcome>>;
 
 pub(crate) struct Slot {
+    /// Grows with every slot of the engine.
+    pub(crate) number: u64,
     pub(crate) request: TokenRequest,
     pub(crate) key: RequestKey,
     current: ArcSwapOption<Published>,
@@ -34,7 +36,7 @@ pub(crate) struct Slot {
 
 #[derive(Default)]
 pub(crate) struct State {
-    pub(crate) flight: Option<Landing>,
+    flight: Option<UnderWay>,
     pub(crate) failure: Option<Failure>,
     /// Of the newest token.
     generation: u64,
@@ -43,6 +45,42 @@ pub(crate) struct State {
     /// The hash of the last token that was reported bad.
     retired_hash: Option<String>,
     invalidations: Invalidations,
+    /// The hash of the newest token.
+    newest: Option<String>,
+    demand: Option<Demand>,
+}
+
+/// An exchange under way, and the demand that it is to meet.
+struct UnderWay {
+    landing: Landing,
+    challenge: Option<Challenge>,
+}
+
+/// The last demand of a resource server. One that no token meets is believed less and less often, as reports are.
+struct Demand {
+    challenge: Challenge,
+    reports: Invalidations,
+    error: Option<AuthError>,
+}
+
+/// What came of asking for an exchange.
+pub(crate) enum Joined {
+    /// It is the caller's to make.
+    Begun(Landing, watch::Sender<Option<Outcome>>),
+    /// There is one under way, for this demand if for one.
+    UnderWay(Landing, Option<Challenge>),
+    /// The same demand was made a moment ago, and ended so.
+    TooEarly(Option<AuthError>),
+}
+
+/// What a report of a bad token did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    Retired,
+    /// The token is not served any more anyway.
+    Past,
+    /// Reports come too often: the token stays.
+    Disbelieved,
 }
 
 #[derive(Clone, Debug)]
@@ -63,8 +101,11 @@ pub(crate) enum Asked {
 }
 
 impl Slot {
-    pub(crate) fn new(request: TokenRequest) -> Self {
+    pub(crate) fn new(number: u64, mut request: TokenRequest) -> Self {
+        // A demand is met once; it is no part of what is asked for.
+        request.challenge = None;
         Self {
+            number,
             key: request.key(),
             request,
             current: ArcSwapOption::empty(),
@@ -128,15 +169,32 @@ impl Slot {
     }
 
     /// Joins the exchange under way, or begins one: then the sender is the caller's to serve.
-    pub(crate) fn join(&self) -> (Landing, Option<watch::Sender<Option<Outcome>>>) {
+    pub(crate) fn join(&self, challenge: Option<&Challenge>, now: Now) -> Joined {
         let mut state = self.state();
         if let Some(flight) = &state.flight {
-            return (flight.clone(), None);
+            return Joined::UnderWay(flight.landing.clone(), flight.challenge.clone());
+        }
+        if let Some(challenge) = challenge {
+            let last = state.demand.take_if(|last| last.challenge == *challenge);
+            let reports = last.as_ref().map(|last| last.reports).unwrap_or_default();
+            let Some(reports) = reports.report(now) else {
+                let error = last.as_ref().and_then(|last| last.error.clone());
+                state.demand = last;
+                return Joined::TooEarly(error);
+            };
+            state.demand = Some(Demand { challenge: challenge.clone(), reports, error: None });
         }
         let (sender, landing) = watch::channel(None);
-        state.flight = Some(landing.clone());
+        state.flight = Some(UnderWay { landing: landing.clone(), challenge: challenge.cloned() });
         self.quiet_until.store(u64::MAX, Ordering::Relaxed);
-        (landing, Some(sender))
+        Joined::Begun(landing, sender)
+    }
+
+    /// A demand could not be met.
+    pub(crate) fn unmet(&self, challenge: &Challenge, error: &AuthError) {
+        if let Some(demand) = self.state().demand.as_mut().filter(|demand| demand.challenge == *challenge) {
+            demand.error = Some(error.clone());
+        }
     }
 
     /// The exchange is over, well or not: the next may begin.
@@ -183,27 +241,26 @@ impl Slot {
         state.generation += 1;
         state.failure = None;
         let published = Arc::new(make(state.generation));
+        state.newest = Some(published.hash.clone());
         if keep {
             self.current.store(Some(Arc::clone(&published)));
         }
         Some(Token(published))
     }
 
-    /// Retires this token if it is the newest and the report counts. `true` if it is retired now, or was before.
-    pub(crate) fn invalidate(&self, token: &Token, now: Now) -> bool {
+    /// Retires this token if it is the newest and the report counts.
+    pub(crate) fn invalidate(&self, token: &Token, now: Now) -> Report {
         let mut state = self.state();
-        if token.generation() <= state.retired {
-            return true;
+        // By its bytes: the generations of two sessions say nothing of each other.
+        if state.newest.as_ref() != Some(&token.0.hash) || state.generation <= state.retired {
+            return Report::Past;
         }
-        if token.generation() != state.generation {
-            return true; // a newer one is there already
-        }
-        let Some(invalidations) = state.invalidations.report(now) else { return false };
+        let Some(invalidations) = state.invalidations.report(now) else { return Report::Disbelieved };
         state.invalidations = invalidations;
-        state.retired = token.generation();
+        state.retired = state.generation;
         state.retired_hash = Some(token.0.hash.clone());
         self.current.store(None);
-        true
+        Report::Retired
     }
 
     /// Whether a waiter may be given this token.
@@ -216,6 +273,7 @@ impl Slot {
         let mut state = self.state();
         state.retired = state.generation;
         state.failure = None;
+        state.demand = None;
         self.quiet_until.store(0, Ordering::Relaxed);
         self.current.store(None);
     }

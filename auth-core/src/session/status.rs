@@ -5,8 +5,8 @@ use std::{sync::Arc, time::SystemTime};
 use super::{ask::adopted_times, engine::Engine, slot::Slot};
 use crate::{
     Account, AuthError, ErrorKind, Identity, Scopes,
-    clock::to_system_time,
-    store::{Outcome as Ended, StoreInfo},
+    clock::{to_nanos, to_system_time},
+    store::{Outcome as Ended, StoreInfo, StoredToken},
 };
 
 /// How good the access token at hand is.
@@ -76,15 +76,20 @@ pub struct LastError {
 impl Engine {
     pub(crate) async fn status(self: &Arc<Self>, slot: &Slot) -> Result<Status, AuthError> {
         let record = self.read().await?.unwrap_or_default();
-        let unsaved = self.unsaved.lock().await.as_ref().map(|unsaved| unsaved.record.clone());
+        let unsaved = self.unsaved.lock().await.as_ref().map(|unsaved| unsaved.record().clone());
         let is_unsaved = unsaved.is_some();
         let record = unsaved.unwrap_or(record);
         let now = self.clock.now();
-        let stored = record.token(&slot.key);
         let own = slot.peek();
+        // Another process may have renewed it; what was reported bad is not served.
+        let newer = |stored: &&StoredToken| {
+            let obtained = own.as_ref().map_or(0, |own| own.0.times.obtained.wall);
+            to_nanos(stored.obtained_at) > obtained && !slot.is_retired(&stored.hash())
+        };
+        let stored = record.token(&slot.key).filter(newer);
         let (times, scopes) = match (&own, stored) {
-            (Some(token), _) => (Some(token.0.times), token.scopes().cloned()),
-            (None, Some(stored)) => (Some(adopted_times(stored, now)), stored.scopes.clone()),
+            (_, Some(stored)) => (Some(adopted_times(stored, now)), stored.scopes.clone()),
+            (Some(token), None) => (Some(token.0.times), token.scopes().cloned()),
             (None, None) => (None, None),
         };
         let freshness = match times {
@@ -101,9 +106,18 @@ impl Engine {
         });
         let last_error = told.or_else(|| {
             let failure = slot.state().failure.clone()?;
-            Some(LastError { kind: failure.error.kind(), message: failure.error.to_string(), at: to_system_time(now.wall) })
+            Some(LastError {
+                kind: failure.error.kind(),
+                message: failure.error.to_string(),
+                at: to_system_time(now.wall),
+            })
         });
         let login = record.login.as_ref();
+        let login_required = slot
+            .state()
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.error.kind() == ErrorKind::LoginRequired);
         Ok(Status {
             identity: self.key.identity().clone(),
             account: login.and_then(|login| login.account.clone()),
@@ -112,6 +126,8 @@ impl Engine {
             freshness,
             refreshable: match login {
                 Some(login) => login.refresh_token.is_some(),
+                // Somebody logged out elsewhere, and this process has heard of it.
+                None if login_required => false,
                 None => times.is_some() || record.renewed_at.is_some(),
             },
             store: self.store.describe(),

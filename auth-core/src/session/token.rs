@@ -38,7 +38,13 @@ enum Text {
 }
 
 impl Published {
-    pub(crate) fn new(presentation: Presentation, token: &AccessToken, hash: String, times: Times, generation: u64) -> Self {
+    pub(crate) fn new(
+        presentation: Presentation,
+        token: &AccessToken,
+        hash: String,
+        times: Times,
+        generation: u64,
+    ) -> Self {
         let secret = token.secret().expose_secret();
         let text = match &presentation {
             Presentation::Header(_, value) if value.as_bytes().ends_with(secret.as_bytes()) => {
@@ -46,7 +52,15 @@ impl Published {
             }
             _ => Text::Own(token.secret().clone()),
         };
-        Self { presentation, text, hash, generation, times, scopes: token.scopes().cloned(), binding: token.binding().clone() }
+        Self {
+            presentation,
+            text,
+            hash,
+            generation,
+            times,
+            scopes: token.scopes().cloned(),
+            binding: token.binding().clone(),
+        }
     }
 
     #[inline]
@@ -65,7 +79,8 @@ impl Token {
             Text::Own(secret) => secret.expose_secret(),
             Text::InHeader(range) => {
                 // A header made from a `str` is UTF-8, and the range ends where that `str` did.
-                let bytes = self.0.header().map(HeaderValue::as_bytes).and_then(|bytes| bytes.get(range.clone()));
+                let bytes =
+                    self.0.header().map(HeaderValue::as_bytes).and_then(|bytes| bytes.get(range.clone()));
                 bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
             }
         }

@@ -138,8 +138,9 @@ fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
 
 fn write_json(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let mut buffer = wire::WipingBuffer::with_capacity(8 * 1024);
-    serde_json::to_writer(&mut buffer, value)
-        .map_err(|_| StoreError::new(StoreErrorKind::Unsupported, "a record that cannot be written as JSON"))?;
+    serde_json::to_writer(&mut buffer, value).map_err(|_| {
+        StoreError::new(StoreErrorKind::Unsupported, "a record that cannot be written as JSON")
+    })?;
     Ok(buffer.into_inner())
 }
 
@@ -270,7 +271,9 @@ impl Outcome {
 
     /// The failure as an error, as far as it was kept, and how long after `now` it may be tried again.
     pub(crate) fn error(&self, now: SystemTime) -> Option<(AuthError, Duration)> {
-        let Self::Failed { kind, message, oauth_error, status, repeatable, answer_lost, not_before, .. } = self else {
+        let Self::Failed { kind, message, oauth_error, status, repeatable, answer_lost, not_before, .. } =
+            self
+        else {
             return None;
         };
         let mut error = AuthError::new(ErrorKind::from_name(kind), message);
@@ -334,7 +337,10 @@ mod tests {
         let read = Record::from_bytes(&bytes).unwrap();
         assert_eq!(read.to_bytes().unwrap(), bytes);
         let (error, wait) = read.attempt.unwrap().outcome.error(SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!((error.kind(), error.status(), error.is_repeatable()), (ErrorKind::Refused, Some(401), false));
+        assert_eq!(
+            (error.kind(), error.status(), error.is_repeatable()),
+            (ErrorKind::Refused, Some(401), false)
+        );
         assert_eq!(wait, Duration::from_secs(5));
     }
 

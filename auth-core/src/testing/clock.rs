@@ -28,7 +28,11 @@ pub struct FakeClock {
 impl FakeClock {
     /// A clock, to be handed to a [`Context`](crate::Context) by [`Clock::fake`].
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { since: Instant::now(), wall: AtomicI64::new(START), mono: AtomicI64::new(1_000_000_000) })
+        Arc::new(Self {
+            since: Instant::now(),
+            wall: AtomicI64::new(START),
+            mono: AtomicI64::new(1_000_000_000),
+        })
     }
 
     /// The clock as a context takes it.
@@ -39,17 +43,17 @@ impl FakeClock {
     /// So much time passes on both clocks.
     pub fn advance(&self, by: Duration) {
         self.suspend(by);
-        self.mono.fetch_add(nanos(by), Ordering::SeqCst);
+        shift(&self.mono, nanos(by));
     }
 
     /// The machine sleeps: only the wall clock goes on.
     pub fn suspend(&self, by: Duration) {
-        self.wall.fetch_add(nanos(by), Ordering::SeqCst);
+        shift(&self.wall, nanos(by));
     }
 
     /// Somebody sets the wall clock back.
     pub fn set_back(&self, by: Duration) {
-        self.wall.fetch_sub(nanos(by), Ordering::SeqCst);
+        shift(&self.wall, -nanos(by));
     }
 
     /// Somebody sets the wall clock forward. To a program it looks like [`suspend`](Self::suspend).
@@ -59,9 +63,16 @@ impl FakeClock {
 
     pub(crate) fn now(&self) -> Now {
         let passed = nanos(self.since.elapsed());
-        let read = |clock: &AtomicI64| u64::try_from(clock.load(Ordering::SeqCst).saturating_add(passed)).unwrap_or(0);
+        let read = |clock: &AtomicI64| {
+            u64::try_from(clock.load(Ordering::SeqCst).saturating_add(passed)).unwrap_or(0)
+        };
         Now { wall: read(&self.wall), mono: read(&self.mono) }
     }
+}
+
+fn shift(clock: &AtomicI64, by: i64) {
+    // Never fails: the change is always wanted.
+    let _ = clock.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |at| Some(at.saturating_add(by)));
 }
 
 fn nanos(duration: Duration) -> i64 {

@@ -6,12 +6,14 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 
 use crate::store::{
-    Capacity, Lease, LoginKey, Record, Saved, StoreError, StoreErrorKind, StoreInfo, TokenStore, TryLease, Version,
+    Capacity, Lease, LoginKey, Record, Saved, StoreError, StoreErrorKind, StoreInfo, TokenStore, TryLease,
+    Version,
 };
 
 /// What a store does instead of its work.
@@ -40,6 +42,10 @@ pub enum StoreCall {
     Lease,
     /// `Lease::reserve`.
     Reserve,
+    /// `Lease::extend`.
+    Extend,
+    /// `Lease::release`; it has no error to fail with, but it may hang.
+    Release,
 }
 
 /// Wraps a store. Clones share the faults and the counts.
@@ -53,7 +59,7 @@ pub struct FaultyStore {
 #[derive(Debug, Default)]
 struct Shared {
     faults: Mutex<Vec<(StoreCall, StoreFault)>>,
-    counts: [AtomicUsize; 5],
+    counts: [AtomicUsize; 7],
     leases_out: Arc<AtomicUsize>,
 }
 
@@ -132,7 +138,9 @@ impl TokenStore for FaultyStore {
         expected: Option<&Version>,
         lease: Option<&dyn Lease>,
     ) -> Result<Saved, StoreError> {
-        let lease = lease.and_then(|lease| lease.as_any().downcast_ref::<FaultyLease>()).map(|lease| &*lease.inner);
+        let lease = lease
+            .and_then(|lease| lease.as_any().downcast_ref::<FaultyLease>())
+            .and_then(|lease| lease.inner.as_deref());
         let call = if record.is_some() { StoreCall::Save } else { StoreCall::Remove };
         self.through(call, self.inner.save(key, record, expected, lease)).await
     }
@@ -141,7 +149,10 @@ impl TokenStore for FaultyStore {
         match self.through(StoreCall::Lease, self.inner.try_lease(key)).await? {
             TryLease::Held(inner) => {
                 self.shared.leases_out.fetch_add(1, Ordering::SeqCst);
-                Ok(TryLease::Held(Box::new(FaultyLease { inner, shared: Arc::clone(&self.shared) })))
+                Ok(TryLease::Held(Box::new(FaultyLease {
+                    inner: Some(inner),
+                    shared: Arc::clone(&self.shared),
+                })))
             }
             busy => Ok(busy),
         }
@@ -160,14 +171,39 @@ impl TokenStore for FaultyStore {
 
 #[derive(Debug)]
 struct FaultyLease {
-    inner: Box<dyn Lease>,
+    /// Until it is released.
+    inner: Option<Box<dyn Lease>>,
     shared: Arc<Shared>,
 }
 
 #[async_trait]
 impl Lease for FaultyLease {
+    fn fence(&self) -> Option<u64> {
+        self.inner.as_ref()?.fence()
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.inner.as_ref()?.ttl()
+    }
+
+    async fn extend(&self) -> Result<(), StoreError> {
+        let Some(inner) = &self.inner else { return Ok(()) };
+        self.shared.through(StoreCall::Extend, inner.extend()).await
+    }
+
     async fn reserve(&self, bytes: u64) -> Result<(), StoreError> {
-        self.shared.through(StoreCall::Reserve, self.inner.reserve(bytes)).await
+        let Some(inner) = &self.inner else { return Ok(()) };
+        self.shared.through(StoreCall::Reserve, inner.reserve(bytes)).await
+    }
+
+    async fn release(mut self: Box<Self>) {
+        let Some(inner) = self.inner.take() else { return };
+        let released = async {
+            inner.release().await;
+            Ok(())
+        };
+        // A release has nobody to tell that it failed.
+        let _ = self.shared.through(StoreCall::Release, released).await;
     }
 
     fn as_any(&self) -> &dyn Any {

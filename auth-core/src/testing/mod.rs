@@ -6,8 +6,8 @@
 
 mod clock;
 mod faults;
-mod scripted;
 pub mod provider;
+mod scripted;
 pub mod store;
 
 pub use self::{

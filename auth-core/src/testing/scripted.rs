@@ -14,8 +14,8 @@ use secrecy::ExposeSecret;
 use tokio::sync::Notify;
 
 use crate::{
-    AccessToken, Account, Acquired, AuthError, Binding, CredentialProvider, Identity, Interaction, Keep, Lifetime, Login,
-    LoginRequest, TokenRequest,
+    AccessToken, Account, Acquired, AuthError, Binding, CredentialProvider, Identity, Interaction, Keep,
+    Lifetime, Login, LoginRequest, TokenRequest,
 };
 
 /// A provider and its server in one, without a network: it answers what a test says, and counts.
@@ -252,7 +252,8 @@ impl ScriptedProvider {
         if login || script.rotate {
             script.refresh = Some(format!("refresh-{issued}"));
         }
-        let mut answer = Login { account: script.account.clone(), reusable: script.reusable, ..Login::default() };
+        let mut answer =
+            Login { account: script.account.clone(), reusable: script.reusable, ..Login::default() };
         answer.refresh_token = script.refresh.clone().map(Into::into);
         if script.bind {
             answer.binding_key = Some("binding-key".to_owned().into());

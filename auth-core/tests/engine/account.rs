@@ -51,8 +51,10 @@ async fn dropping_a_login_ends_it_and_touches_nothing_stored() {
 async fn one_login_at_a_time() {
     let world = World::new(ScriptedProvider::attended());
     world.provider.set_delay(s(1));
-    let (one, other) =
-        tokio::join!(world.session.login(Arc::new(NoInteraction)), world.session.login(Arc::new(NoInteraction)));
+    let (one, other) = tokio::join!(
+        world.session.login(Arc::new(NoInteraction)),
+        world.session.login(Arc::new(NoInteraction))
+    );
     assert_eq!([one, other].iter().filter(|o| o.is_ok()).count(), 1);
     assert_eq!(world.provider.logins(), 1);
 }
@@ -153,4 +155,15 @@ async fn a_logout_gives_up_what_was_not_saved_yet() {
     world.store.set(StoreCall::Save, None);
     world.settle().await;
     assert!(world.session.token().await.is_err() && world.store.leases_out() == 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_to_sign_in_where_it_cannot_be_kept() {
+    let world = World::new(ScriptedProvider::attended());
+    world.store.set(StoreCall::Load, Some(StoreFault::Fail(StoreErrorKind::Denied)));
+    assert_eq!(world.session.login(Arc::new(NoInteraction)).await.unwrap_err().kind(), ErrorKind::Store);
+    assert_eq!(world.provider.logins(), 0);
+    // What cannot be read is set aside by a new login.
+    world.store.set(StoreCall::Load, Some(StoreFault::Fail(StoreErrorKind::Corrupt)));
+    assert!(world.session.login(Arc::new(NoInteraction)).await.is_ok());
 }

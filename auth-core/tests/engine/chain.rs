@@ -6,7 +6,10 @@ use super::*;
 
 fn link(name: &str, provider: ScriptedProvider) -> (ScriptedProvider, Session) {
     let provider = provider.with_identity(Identity::new(name));
-    let context = Context::builder().executor(tokio::runtime::Handle::current()).clock(FakeClock::new().clock()).build();
+    let context = Context::builder()
+        .executor(tokio::runtime::Handle::current())
+        .clock(FakeClock::new().clock())
+        .build();
     let session = Session::new(Arc::new(provider.clone()), Arc::new(MemoryStore::new()), &context).unwrap();
     (provider, session)
 }
@@ -46,4 +49,36 @@ async fn its_error_tells_what_each_link_said() {
     let empty = Session::first_of([]);
     assert_eq!(empty.token().await.unwrap_err().kind(), ErrorKind::NotConfigured);
     assert!(empty.status().await.is_err() && empty.cached().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_serves_is_not_kept_waiting_by_those_before_it() {
+    let (slow, a) = link("metadata", ScriptedProvider::unattended());
+    slow.set_delay(s(2));
+    slow.fail_always(Some(AuthError::not_configured("not on this cloud")));
+    let (_, b) = link("service", ScriptedProvider::unattended());
+    let chain = Session::first_of([a, b]);
+    chain.token().await.unwrap();
+    tokio::time::sleep(s(1)).await;
+    let began = tokio::time::Instant::now();
+    chain.token().await.unwrap();
+    assert!(began.elapsed() < ms(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_retires_the_token_of_the_link_it_came_from() {
+    let (first, a) = link("first", ScriptedProvider::attended());
+    let (_, b) = link("second", ScriptedProvider::unattended().with_lifetime(s(601)));
+    first.issue(); // so that the two links' tokens differ
+    a.adopt(first.issue()).await.unwrap();
+    let chain = Session::first_of([a.clone(), b.clone()]);
+    let bad = chain.token().await.unwrap();
+    b.token().await.unwrap();
+    a.logout().await.unwrap();
+    chain.token().await.unwrap();
+    chain.invalidate(&bad);
+    assert!(
+        b.cached().is_some(),
+        "the other link's token is of the same generation, and none of this report's business"
+    );
 }

@@ -44,7 +44,9 @@ async fn a_hundred_waiters_without_a_token_share_one_failure() {
 #[tokio::test(start_paused = true)]
 async fn a_revoked_secret_is_asked_three_times_in_five_seconds_and_its_mending_seen_within_five() {
     let world = World::new(ScriptedProvider::unattended());
-    world.provider.fail_always(Some(AuthError::refused("no").with_oauth("invalid_client", None).with_status(401)));
+    world
+        .provider
+        .fail_always(Some(AuthError::refused("no").with_oauth("invalid_client", None).with_status(401)));
     let storm = |seconds| {
         let session = world.session.clone();
         async move {
@@ -81,7 +83,9 @@ async fn a_changed_local_secret_is_tried_at_once() {
 async fn retry_after_is_honoured_by_all_tenants_of_an_endpoint() {
     let provider = |tenant: usize| {
         ScriptedProvider::unattended().with_identity(
-            keyfob_auth_core::Identity::new("scripted").issuer(format!("https://idp.example/{tenant}")).client("c"),
+            keyfob_auth_core::Identity::new("scripted")
+                .issuer(format!("https://idp.example/{tenant}"))
+                .client("c"),
         )
     };
     let world = World::new(provider(0));
@@ -91,7 +95,8 @@ async fn retry_after_is_honoured_by_all_tenants_of_an_endpoint() {
     for tenant in 1..100 {
         let other = provider(tenant);
         let session =
-            Session::new(Arc::new(other.clone()), Arc::new(world.store.clone()), &world.session.context()).unwrap();
+            Session::new(Arc::new(other.clone()), Arc::new(world.store.clone()), &world.session.context())
+                .unwrap();
         let error = session.token().await.unwrap_err();
         assert!(error.retry_after().is_some_and(|after| after > s(25)), "{error}");
         asked += other.exchanges();
@@ -103,11 +108,45 @@ async fn retry_after_is_honoured_by_all_tenants_of_an_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_kept_from_asking_has_not_failed() {
+    let identity = |tenant| keyfob_auth_core::Identity::new("scripted").issuer(format!("https://idp.example/{tenant}"));
+    let world = World::new(ScriptedProvider::unattended().with_identity(identity(0)));
+    let other = ScriptedProvider::unattended().with_identity(identity(1));
+    let store = Arc::new(world.store.clone());
+    let session = Session::new(Arc::new(other.clone()), store, &world.session.context()).unwrap();
+    for _ in 0..8 {
+        world.provider.push(Step::Fail(down()));
+        assert!(world.session.refresh().await.is_err());
+        assert!(session.token().await.is_err());
+        assert_eq!(other.exchanges(), 0);
+        tokio::time::sleep(s(2)).await;
+        world.session.refresh().await.unwrap();
+    }
+    session.token().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_is_open_again_when_the_session_that_found_it_down_asks_again() {
+    for _ in 0..50 {
+        let world = World::new(ScriptedProvider::unattended());
+        world.provider.fail_always(Some(down()));
+        assert!(world.session.token().await.is_err());
+        tokio::time::sleep(ms(1260)).await;
+        assert!(world.session.token().await.is_err());
+        assert_eq!(world.provider.exchanges(), 2);
+        tokio::time::sleep(ms(2510)).await;
+        assert!(world.session.token().await.is_err());
+        assert_eq!(world.provider.exchanges(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn exchanges_at_one_endpoint_are_capped() {
     let world = World::with(ScriptedProvider::unattended(), |c| c.limits(|l| l.concurrent_exchanges = 4));
     world.provider.set_delay(ms(100));
     let sessions: Vec<_> = (0..40).map(|i| world.session.for_scopes([i.to_string()])).collect();
-    let tasks: Vec<_> = sessions.into_iter().map(|s| tokio::spawn(async move { s.token().await.map(drop) })).collect();
+    let tasks: Vec<_> =
+        sessions.into_iter().map(|s| tokio::spawn(async move { s.token().await.map(drop) })).collect();
     for task in tasks {
         task.await.unwrap().unwrap();
     }
@@ -256,4 +295,3 @@ async fn a_renewal_for_another_account_is_refused_and_the_login_kept() {
     assert!(error.to_string().contains("mallory"), "{error}");
     assert_eq!(world.session.status().await.unwrap().account.unwrap().subject, "alice");
 }
-

@@ -35,7 +35,9 @@ async fn a_renewal_begun_earlier_does_not_bring_the_retired_token_back() {
     tokio::task::yield_now().await;
     world.session.invalidate(&bad);
     assert!(world.session.cached().is_none());
-    world.provider.push(Step::Answer(Box::new(Acquired::token(AccessToken::new("access-1").expires_in(600)))));
+    world
+        .provider
+        .push(Step::Answer(Box::new(Acquired::token(AccessToken::new("access-1").expires_in(600)))));
     world.provider.open_gate();
     world.settle().await;
     assert!(world.session.cached().is_none(), "the same bytes again are refused");
@@ -95,6 +97,10 @@ async fn a_forced_renewal_is_shared_by_those_who_ask_together() {
     world.secret().await;
     world.provider.set_delay(ms(100));
     let outcomes = tokio::join!(world.session.refresh(), world.session.refresh(), world.session.refresh());
-    assert!([outcomes.0, outcomes.1, outcomes.2].iter().all(|o| o.as_ref().is_ok_and(|t| t.secret() == "access-2")));
+    assert!(
+        [outcomes.0, outcomes.1, outcomes.2]
+            .iter()
+            .all(|o| o.as_ref().is_ok_and(|t| t.secret() == "access-2"))
+    );
     assert_eq!(world.provider.exchanges(), 2);
 }

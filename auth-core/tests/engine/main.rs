@@ -1,12 +1,16 @@
 //! The session engine, on paused time and with the scripted provider: no network, every request counted.
 #![cfg(feature = "testing")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod account;
 mod chain;
+mod endpoint;
 mod failures;
 mod freshness;
+mod hostile;
 mod invalidation;
 mod processes;
+mod races;
 mod runtimes;
 mod saving;
 mod status;
@@ -37,7 +41,11 @@ impl World {
         Self::on(provider, store, change)
     }
 
-    fn on(provider: ScriptedProvider, store: FaultyStore, change: impl FnOnce(ContextBuilder) -> ContextBuilder) -> Self {
+    fn on(
+        provider: ScriptedProvider,
+        store: FaultyStore,
+        change: impl FnOnce(ContextBuilder) -> ContextBuilder,
+    ) -> Self {
         let clock = FakeClock::new();
         let context = Context::builder().executor(tokio::runtime::Handle::current()).clock(clock.clock());
         let context = change(context).build();
@@ -47,10 +55,16 @@ impl World {
 
     /// Another process: a context of its own, the same store, server and clock.
     fn neighbour(&self) -> Self {
-        let context = Context::builder().executor(tokio::runtime::Handle::current()).clock(self.clock.clock()).build();
+        let context =
+            Context::builder().executor(tokio::runtime::Handle::current()).clock(self.clock.clock()).build();
         let store: Arc<FaultyStore> = Arc::new(self.store.clone());
         let session = Session::new(Arc::new(self.provider.clone()), store, &context).unwrap();
-        Self { provider: self.provider.clone(), store: self.store.clone(), clock: Arc::clone(&self.clock), session }
+        Self {
+            provider: self.provider.clone(),
+            store: self.store.clone(),
+            clock: Arc::clone(&self.clock),
+            session,
+        }
     }
 
     async fn logged_in(provider: ScriptedProvider) -> Self {

@@ -124,7 +124,8 @@ fn the_last_handle_dropped_in_mid_renewal_loses_nothing() {
     assert!(pollster::block_on(async {
         let refresh = std::pin::pin!(session.refresh());
         let mut refresh = refresh;
-        std::future::poll_fn(|context| std::task::Poll::Ready(refresh.as_mut().poll(context).is_pending())).await
+        std::future::poll_fn(|context| std::task::Poll::Ready(refresh.as_mut().poll(context).is_pending()))
+            .await
     }));
     begun(&provider, 1);
     let context = session.context();

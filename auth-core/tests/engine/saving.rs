@@ -166,7 +166,8 @@ async fn a_store_that_drops_keys_is_refused_for_bound_logins_when_the_session_is
     keeps.binding_key = false;
     let store = FaultyStore::new(Arc::new(MemoryStore::new())).keeping(keeps);
     let context = Context::new();
-    let build = |provider: ScriptedProvider| Session::new(Arc::new(provider), Arc::new(store.clone()), &context);
+    let build =
+        |provider: ScriptedProvider| Session::new(Arc::new(provider), Arc::new(store.clone()), &context);
     let error = build(ScriptedProvider::attended().binding()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(build(ScriptedProvider::attended()).is_ok());

@@ -47,8 +47,30 @@ async fn nothing_that_can_be_printed_holds_a_secret() {
     world.clock.advance(s(601));
     world.provider.log_out_at_server();
     let error = world.session.token().await.unwrap_err();
-    let printed = format!("{token:?} {status:?} {error:?} {error} {:?} {:?} {:?}", world.session, world.store, world.provider.issue());
+    let printed = format!(
+        "{token:?} {status:?} {error:?} {error} {:?} {:?} {:?}",
+        world.session,
+        world.store,
+        world.provider.issue()
+    );
     for secret in ["access-", "refresh-1"] {
         assert!(!printed.contains(secret), "{secret} in {printed}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_tells_of_the_newest_token_and_of_none_that_was_reported_bad() {
+    let world = World::logged_in(ScriptedProvider::attended()).await;
+    let neighbour = world.neighbour();
+    neighbour.secret().await;
+    world.clock.advance(s(601));
+    world.secret().await;
+    assert_eq!(
+        neighbour.session.status().await.unwrap().freshness,
+        Freshness::Fresh,
+        "another process renewed it"
+    );
+    let bad = world.session.token().await.unwrap();
+    world.session.invalidate(&bad);
+    assert_eq!(world.session.status().await.unwrap().freshness, Freshness::None);
 }

@@ -7,8 +7,8 @@ use std::sync::{
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use keyfob_auth_core::{
-    AccessToken, Acquired, AuthError, Binding, CredentialProvider, ExposeSecret, Identity, Keep, Login, Presentation,
-    RequestSigner, Session, TokenRequest, TokenStore, async_trait,
+    AccessToken, Acquired, AuthError, Binding, CredentialProvider, ExposeSecret, Identity, Keep, Login,
+    Presentation, RequestSigner, Session, TokenRequest, TokenStore, async_trait,
     store::{LoginKey, MemoryStore},
 };
 
@@ -51,9 +51,9 @@ impl CredentialProvider for Dpop {
     }
 
     async fn acquire(&self, _: &TokenRequest, login: Option<&Login>) -> Result<Acquired, AuthError> {
-        let key = login.and_then(|login| login.binding_key.clone()).unwrap_or_else(|| {
-            format!("key-{}", self.keys_made.fetch_add(1, Ordering::SeqCst) + 1).into()
-        });
+        let key = login
+            .and_then(|login| login.binding_key.clone())
+            .unwrap_or_else(|| format!("key-{}", self.keys_made.fetch_add(1, Ordering::SeqCst) + 1).into());
         let token = self.tokens.fetch_add(1, Ordering::SeqCst) + 1;
         let binding = Binding::Dpop(format!("thumbprint-of-{}", key.expose_secret()));
         let access = AccessToken::new(format!("token-{token}")).expires_in(600).with_binding(binding);
@@ -61,11 +61,14 @@ impl CredentialProvider for Dpop {
     }
 
     fn present(&self, _: &AccessToken, login: Option<&Login>) -> Result<Presentation, AuthError> {
-        let key = login.and_then(|l| l.binding_key.as_ref()).ok_or_else(|| AuthError::refused("the key is gone"))?;
+        let key = login
+            .and_then(|l| l.binding_key.as_ref())
+            .ok_or_else(|| AuthError::refused("the key is gone"))?;
         let mut known = self.signer.lock().unwrap();
-        let signer = known.upgrade().filter(|signer| signer.key == key.expose_secret()).unwrap_or_else(|| {
-            Arc::new(Signer { key: key.expose_secret().to_owned(), nonce: Mutex::default() })
-        });
+        let signer =
+            known.upgrade().filter(|signer| signer.key == key.expose_secret()).unwrap_or_else(|| {
+                Arc::new(Signer { key: key.expose_secret().to_owned(), nonce: Mutex::default() })
+            });
         *known = Arc::downgrade(&signer);
         Ok(Presentation::Signed(signer))
     }
@@ -98,7 +101,11 @@ async fn the_key_persists_and_nonces_outlive_renewals() {
     answer.insert("dpop-nonce", HeaderValue::from_static("n1"));
     signer.observe(&Uri::from_static("https://api.example/"), StatusCode::OK, &answer);
     session.refresh().await.unwrap();
-    assert_eq!(proof(&session), "signed-with key-1 nonce n1", "the nonce learnt with one token serves the next");
+    assert_eq!(
+        proof(&session),
+        "signed-with key-1 nonce n1",
+        "the nonce learnt with one token serves the next"
+    );
     assert!(session.authorization().await.is_err(), "a header alone would be a lie");
     assert!(session.cached_header().is_none());
 

@@ -2,6 +2,7 @@
 //! before anything is built on it. Fakes, small on purpose; the real ones are their own crates' business.
 //! What they showed is written down in `docs/decisions/0001-model.md`.
 #![cfg(feature = "testing")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod dpop;
 mod msal;

@@ -54,7 +54,8 @@ impl TokenStore for MsalFile {
         if found.as_ref().map(|(_, (_, version))| version) != expected {
             return Ok(Saved::Conflict(found.map(|(_, (record, version))| (Box::new(record), version))));
         }
-        let name = found.map_or_else(|| format!("uid.utid-{}-refreshtoken-{}--", key.issuer(), key.client()), |f| f.0);
+        let name = found
+            .map_or_else(|| format!("uid.utid-{}-refreshtoken-{}--", key.issuer(), key.client()), |f| f.0);
         let tokens = json["RefreshToken"].as_object_mut().unwrap();
         let refresh = new.and_then(|r| r.login.as_ref()).and_then(|l| l.refresh_token.as_ref());
         let Some(refresh) = refresh else {
@@ -93,9 +94,7 @@ impl Lease for FileLock {
 
 #[tokio::test(start_paused = true)]
 async fn one_file_serves_many_accounts_and_keeps_what_it_does_not_know() {
-    let token = |client: &str, secret: &str| {
-        json!({ "secret": secret, "client_id": client, "environment": "login.example", "future_field": 7 })
-    };
+    let token = |client: &str, secret: &str| json!({ "secret": secret, "client_id": client, "environment": "login.example", "future_field": 7 });
     let (alice, bob) = (ScriptedProvider::attended().reusable(), ScriptedProvider::attended().reusable());
     let alices = alice.issue().login.unwrap().refresh_token.unwrap();
     let bobs = bob.issue().login.unwrap().refresh_token.unwrap();

@@ -63,7 +63,10 @@ impl TokenStore for Redis {
         }
         if let Some(fence) = lease.and_then(Lease::fence) {
             if fence < row.written_by {
-                return Err(StoreError::new(StoreErrorKind::LeaseLost, "somebody with a newer lease wrote already"));
+                return Err(StoreError::new(
+                    StoreErrorKind::LeaseLost,
+                    "somebody with a newer lease wrote already",
+                ));
             }
             row.written_by = fence;
         }
@@ -139,7 +142,11 @@ async fn a_lease_is_extended_while_a_slow_exchange_runs_and_released_after_it() 
     tokio::time::sleep(s(601)).await;
     provider.set_delay(s(25)); // longer than the lease
     let (a, b) = tokio::join!(one.token(), other.token());
-    assert_eq!((a.unwrap().secret(), b.unwrap().secret()), ("access-2", "access-2"), "one exchange for two machines");
+    assert_eq!(
+        (a.unwrap().secret(), b.unwrap().secret()),
+        ("access-2", "access-2"),
+        "one exchange for two machines"
+    );
     assert_eq!((provider.exchanges(), provider.reuses()), (1, 0));
     assert!(redis.0.extensions.load(Ordering::SeqCst) >= 8, "every three seconds");
     assert!(redis.0.released.load(Ordering::SeqCst) >= 1);

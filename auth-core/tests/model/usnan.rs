@@ -44,7 +44,9 @@ impl TokenStore for UsnanFile {
     ) -> Result<Saved, StoreError> {
         let mut file = self.0.lock().unwrap();
         if file.as_deref() != expected.map(Version::as_str) {
-            return Ok(Saved::Conflict(file.clone().map(|text| (Box::new(parse(&text)), Version::new(text)))));
+            return Ok(Saved::Conflict(
+                file.clone().map(|text| (Box::new(parse(&text)), Version::new(text))),
+            ));
         }
         let refresh = record.and_then(|r| r.login.as_ref()).and_then(|l| l.refresh_token.as_ref());
         *file = refresh.map(|token| format!("{{\"refresh_token\": {:?}}}", token.expose_secret()));

@@ -11,8 +11,9 @@ impl Oidc {
     /// Spends the login's refresh token, once.
     pub(crate) async fn refresh(&self, request: &TokenRequest, login: &Login) -> Result<Acquired, AuthError> {
         let Some(token) = &login.refresh_token else {
+            // The server gave none, or has refused it since.
             return Err(AuthError::login_required(
-                "the login cannot be renewed: the server gave it no refresh token",
+                "the login has no refresh token to renew it with; log in again",
             ));
         };
         let challenge = request.challenge.as_ref();

@@ -1,0 +1,81 @@
+//! `cargo xtask bench`: measures every figure, prints them in one table, and fails if a counted one misses its goal.
+//!
+//! ```text
+//! keyfob-bench                  every figure
+//! keyfob-bench --counted        those that are counted
+//! keyfob-bench count NAME N     repeats an operation N times, for callgrind
+//! ```
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is what it is for")]
+
+use std::{env, process::ExitCode};
+
+use keyfob_bench::{
+    Result, allocations, build, cached, command, files, idle, instructions, machine, operations::named,
+    scenarios, table::Table,
+};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        [] => measure(false),
+        ["--counted"] => measure(true),
+        ["count", name, times] => repeat(name, times).map(|()| true),
+        _ => Err("keyfob-bench [--counted | count NAME N]".into()),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("keyfob-bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn repeat(name: &str, times: &str) -> Result<()> {
+    named(name)?(times.parse()?);
+    Ok(())
+}
+
+/// Whether every counted figure meets its goal.
+fn measure(counted: bool) -> Result<bool> {
+    let machine = machine::describe();
+    let mut table = Table::default();
+    if !counted {
+        table.add("the cached header's time", cached::rows());
+    }
+    table.add("instructions", instructions::rows());
+    table.add("allocations and idle sessions", allocations::rows());
+    table.add("what expires together", idle::rows());
+    scenarios::add_to(&mut table)?;
+    table.add("another process's renewal", files::counted());
+    if counted {
+        table.add("crates", build::crates());
+        table.keep_counted();
+    } else {
+        table.add("the file store", files::timed());
+        table.add("the command", command::rows());
+        table.add("crates", build::crates());
+        table.add("build times", build::time());
+    }
+    println!("{machine}\n\n{table}");
+    Ok(verdict(&table))
+}
+
+fn verdict(table: &Table) -> bool {
+    let tell = |what: &str, figures: &[&str]| {
+        if !figures.is_empty() {
+            println!("{what}: {}", figures.join("; "));
+        }
+    };
+    tell("times short of their goals (not a failure)", &table.short());
+    tell("skipped", &table.skipped());
+    tell("counted figures that miss their goals", &table.missed());
+    // A peer that is absent is a skip on a developer's machine and a failure in CI.
+    let absent_in_ci = env::var_os("CI").is_some() && !table.skipped().is_empty();
+    let good = table.missed().is_empty() && !absent_in_ci;
+    println!("bench: {}", if good { "passed" } else { "failed" });
+    good
+}
