@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, fmt, time::SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{
     token::{AccessToken, Scopes},
@@ -152,7 +151,7 @@ impl Acquired {
 
 /// SHA-256 in lower-case hexadecimal: tells two secrets apart without keeping either.
 pub(crate) fn fingerprint(secret: &str) -> String {
-    hex(&Sha256::digest(secret.as_bytes()))
+    hex(&hmac_sha256::Hash::hash(secret.as_bytes()))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -111,7 +111,7 @@ impl Engine {
             request: slot.key.clone(),
             at: to_system_time(now.wall),
             outcome: Ended::Renewed,
-            secret_revision: self.provider.secret_revision(),
+            secret_revision: self.secret_revision(),
         });
         if self.keep_tokens {
             record.put_token(timed.stored(&slot.key, &acquired.access));

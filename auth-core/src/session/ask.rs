@@ -1,6 +1,7 @@
 //! The parts of an exchange: asking the provider, noting attempts, timing and checking what came.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -15,7 +16,7 @@ use super::{
     policy::{self, Times},
 };
 use crate::{
-    AccessToken, Acquired, AuthError, Lifetime, Login, RequestKey, TokenRequest,
+    AccessToken, Acquired, AuthError, Lifetime, Login, Presentation, RequestKey, TokenRequest,
     clock::{Now, to_nanos, to_system_time},
     context::Pass,
     jwt_expiry,
@@ -86,7 +87,7 @@ impl Exchange {
 
     /// The times of a token that just came, unless it is of no use: expired, or the very one that was just refused.
     pub(super) fn usable(&self, token: &AccessToken, sent: Now) -> Result<Timed, AuthError> {
-        if self.slot.is_retired(&Engine::token_hash(token)) {
+        if self.slot.is_retired(&Engine::token_hash(token), self.engine.clock.now()) {
             return Err(AuthError::refused("the server gave the very token again that was just rejected"));
         }
         self.engine.timed(token, sent)
@@ -119,6 +120,20 @@ impl Exchange {
 }
 
 impl Engine {
+    /// [`CredentialProvider::secret_revision`](crate::CredentialProvider::secret_revision), which callers' own tasks ask for.
+    pub(super) fn secret_revision(&self) -> Option<u64> {
+        catch_unwind(AssertUnwindSafe(|| self.provider.secret_revision())).unwrap_or_default()
+    }
+
+    pub(super) fn present(
+        &self,
+        token: &AccessToken,
+        login: Option<&Login>,
+    ) -> Result<Presentation, AuthError> {
+        catch_unwind(AssertUnwindSafe(|| self.provider.present(token, login)))
+            .unwrap_or_else(|_| Err(AuthError::refused("the provider panicked; that is a bug in it")))
+    }
+
     /// How long the token serves.
     pub(super) fn timed(&self, token: &AccessToken, sent: Now) -> Result<Timed, AuthError> {
         let now = self.clock.now();

@@ -11,7 +11,6 @@ use std::{
 };
 
 use secrecy::ExposeSecret;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -106,11 +105,11 @@ impl Engine {
             Some(subject) => {
                 // Without randomness the slot is the caller's alone.
                 let Some(key) = self.subject_key() else { return Arc::new(Slot::new(0, request)) };
-                let mut hash = Sha256::new_with_prefix(key);
+                let mut hash = hmac_sha256::HMAC::new(key);
                 hash.update(subject.token_type.as_bytes());
                 hash.update([0]);
                 hash.update(subject.token.expose_secret().as_bytes());
-                Some(hash.finalize().into())
+                Some(hash.finalize())
             }
         };
         let key = SlotKey { request: request.key(), subject };
@@ -159,7 +158,7 @@ impl Engine {
                     self.renew_beside(slot);
                     return Ok(token);
                 }
-                Asked::Report(failure) if self.provider.secret_revision() == failure.revision => {
+                Asked::Report(failure) if self.secret_revision() == failure.revision => {
                     let wait = self.clock.now().until(failure.not_before);
                     return Err(
                         if failure.error.is_repeatable() && failure.error.kind() != ErrorKind::LoginRequired {
@@ -200,7 +199,7 @@ impl Engine {
     pub(crate) async fn demand(self: &Arc<Self>, slot: &Arc<Slot>, why: Why) -> Outcome {
         // A password is never tried twice, whoever asks.
         let failure = slot.state().failure.clone().filter(|failure| !failure.error.is_repeatable());
-        if let Some(failure) = failure.filter(|failure| failure.revision == self.provider.secret_revision()) {
+        if let Some(failure) = failure.filter(|failure| failure.revision == self.secret_revision()) {
             return Err(failure.error);
         }
         loop {
@@ -210,8 +209,13 @@ impl Engine {
             };
             let (landing, theirs) = match slot.join(challenge, self.clock.now()) {
                 Joined::Begun(landing, sender) => {
+                    let epoch = self.epoch();
                     self.fly(slot, why, sender)?;
-                    return landed(landing).await;
+                    return match landed(landing).await {
+                        // A login or a logout has overtaken it.
+                        Err(_) if self.epoch() != epoch => self.token(slot).await,
+                        outcome => outcome,
+                    };
                 }
                 Joined::TooEarly(Some(error)) => return Err(error),
                 Joined::TooEarly(None) => return self.token(slot).await,
@@ -273,7 +277,7 @@ impl Engine {
     pub(crate) fn fail(&self, slot: &Slot, error: &AuthError, count: u32, wait: Option<Duration>) {
         let pause = wait.or_else(|| policy::pause(error, count, policy::jitter())).unwrap_or(Duration::MAX);
         let not_before = self.clock.now().plus(pause);
-        let revision = self.provider.secret_revision();
+        let revision = self.secret_revision();
         let known = slot.fail(Failure { error: error.clone(), count, not_before, revision });
         if error.kind() == ErrorKind::LoginRequired {
             if known {

@@ -138,6 +138,9 @@ impl Exchange {
         const ROUNDS: usize = 5;
         let mut rejected: Option<(Option<String>, AuthError)> = None;
         for _ in 0..ROUNDS {
+            if self.engine.epoch() != self.epoch {
+                return Err(Failed::overtaken()); // nothing is spent for what would not be published
+            }
             let found = self.engine.load().await?;
             if let Some(token) = self.served_by(&found)? {
                 return Ok(Some(token));
@@ -213,14 +216,14 @@ impl Exchange {
         let hash = stored.hash();
         // The one at hand is due or expired by its own times, which know the monotonic clock.
         let at_hand = self.slot.peek().is_some_and(|token| token.0.hash == hash);
-        newer && !times.expired(now) && !at_hand && !self.slot.is_retired(&hash)
+        newer && !times.expired(now) && !at_hand && !self.slot.is_retired(&hash, now)
     }
 
     /// Another process's failure of the same request, while it is too early to repeat it.
     fn told_failure(&self, record: &Record, now: Now) -> Option<Failed> {
         const LONGEST: Duration = Duration::from_secs(2 * 3600);
         let attempt = record.attempt.as_ref().filter(|a| a.request == self.slot.key)?;
-        if attempt.secret_revision != self.engine.provider.secret_revision() {
+        if attempt.secret_revision != self.engine.secret_revision() {
             return None;
         }
         let Ended::Failed { failures, .. } = attempt.outcome else { return None };
@@ -368,7 +371,7 @@ impl Exchange {
         times: Times,
     ) -> Result<Token, Failed> {
         let engine = &self.engine;
-        let presentation = engine.provider.present(token, login)?;
+        let presentation = engine.present(token, login)?;
         let hash = Engine::token_hash(token);
         let keep = engine.keep != Keep::Nothing;
         let token = self
@@ -437,7 +440,7 @@ impl Exchange {
             request: self.slot.key.clone(),
             at: self.engine.clock.wall(),
             outcome,
-            secret_revision: self.engine.provider.secret_revision(),
+            secret_revision: self.engine.secret_revision(),
         }
     }
 

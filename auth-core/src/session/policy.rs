@@ -138,14 +138,18 @@ pub(crate) struct Invalidations {
 }
 
 impl Invalidations {
+    /// Whether the last report is so long ago that it says nothing any more.
+    pub(crate) fn forgotten(&self, now: Now) -> bool {
+        self.forget_at.is_none_or(|at| now.reached(at))
+    }
+
     /// Whether this report counts, and the state after it.
     pub(crate) fn report(self, now: Now) -> Option<Self> {
         const LONGEST: u32 = 6;
         if self.not_before.is_some_and(|not_before| !now.reached(not_before)) {
             return None;
         }
-        let forgotten = self.forget_at.is_none_or(|at| now.reached(at));
-        let count = if forgotten { 0 } else { self.count };
+        let count = if self.forgotten(now) { 0 } else { self.count };
         let pause = Duration::from_secs(1 << count.min(LONGEST)).min(Duration::from_secs(60));
         Some(Self {
             count: count + 1,

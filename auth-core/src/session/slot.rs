@@ -221,9 +221,11 @@ impl Slot {
         self.state().failure.as_ref().map_or(0, |failure| failure.count)
     }
 
-    /// Whether these are the bytes that were reported bad last.
-    pub(crate) fn is_retired(&self, hash: &str) -> bool {
-        self.state().retired_hash.as_deref() == Some(hash)
+    /// Whether these are the bytes that were reported bad last. Forgotten with the report: a source that has only this one
+    /// token (a literal) is not lost for ever to one refusal.
+    pub(crate) fn is_retired(&self, hash: &str, now: Now) -> bool {
+        let state = self.state();
+        state.retired_hash.as_deref() == Some(hash) && !state.invalidations.forgotten(now)
     }
 
     /// Publishes what `make` makes for the next generation, unless it is overtaken. Served from now on if `keep` is set.

@@ -148,13 +148,50 @@ async fn what_must_not_be_kept_is_asked_for_each_time() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_for_memory_never_reaches_a_store_on_disk() {
-    use keyfob_auth_core::testing::StoreCall;
-    struct OnDisk;
-    let _ = OnDisk;
-    let world = World::new(ScriptedProvider::unattended().keeping(Keep::Memory));
+    use keyfob_auth_core::{store::Persistence, testing::StoreCall};
+    for keep in [Keep::Memory, Keep::Nothing, Keep::Store] {
+        let world = World::new(ScriptedProvider::unattended().keeping(keep));
+        let disk = hostile::Interposed::new(world.store.clone());
+        disk.say(Persistence::UntilRemoved);
+        let session =
+            Session::new(Arc::new(world.provider.clone()), Arc::new(disk), &world.session.context()).unwrap();
+        session.token().await.unwrap();
+        let used = world.store.count(StoreCall::Save) + world.store.count(StoreCall::Load);
+        assert_eq!(used > 0, keep == Keep::Store, "{keep:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_never_wait_have_fresh_tokens_all_the_same() {
+    let world = World::new(ScriptedProvider::unattended());
     world.secret().await;
-    // The memory store under it is a process's own, so it may be used; a persistent one may not.
-    assert!(world.store.count(StoreCall::Save) <= 1);
+    for exchanges in 2..6 {
+        world.clock.advance(s(570));
+        assert!(world.session.cached_header().is_some() && world.session.cached().is_some());
+        world.settle().await;
+        assert_eq!(world.provider.exchanges(), exchanges);
+    }
+    world.provider.push(Step::Fail(AuthError::transient("a blip")));
+    world.clock.advance(s(570));
+    world.session.cached();
+    world.settle().await;
+    tokio::time::sleep(s(2)).await;
+    world.session.cached();
+    world.settle().await;
+    assert_eq!(world.provider.exchanges(), 7, "and after a failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_tokens_do_not_pile_up_on_record() {
+    use keyfob_auth_core::{CredentialProvider, TokenStore, store::LoginKey};
+    let world = World::logged_in(ScriptedProvider::attended()).await;
+    for scope in ["a", "b", "c"] {
+        world.session.for_scopes([scope]).token().await.unwrap();
+        world.clock.advance(s(601));
+    }
+    world.secret().await;
+    let key = LoginKey::from(world.provider.identity());
+    assert_eq!(world.store.load(&key).await.unwrap().unwrap().0.tokens().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,9 @@ use std::{
 
 use keyfob_auth_core::{
     AccessToken, Acquired, CredentialProvider, ErrorKind, Lifetime, TokenStore, async_trait,
-    store::{Lease, LoginKey, Record, Saved, StoreError, StoreErrorKind, StoreInfo, TryLease, Version},
+    store::{
+        Lease, LoginKey, Persistence, Record, Saved, StoreError, StoreErrorKind, StoreInfo, TryLease, Version,
+    },
     testing::{Step, StoreCall, StoreFault},
 };
 
@@ -31,6 +33,7 @@ struct Inner {
     conflicts: AtomicUsize,
     hanging_lease: Mutex<bool>,
     lease_lost: Mutex<bool>,
+    persistence: Mutex<Option<Persistence>>,
 }
 
 impl std::fmt::Debug for Interposed {
@@ -50,6 +53,7 @@ impl Interposed {
             conflicts: AtomicUsize::default(),
             hanging_lease: Mutex::default(),
             lease_lost: Mutex::default(),
+            persistence: Mutex::default(),
         }))
     }
 
@@ -61,6 +65,11 @@ impl Interposed {
     /// What is written is written so much later.
     pub(crate) fn slow_writes(&self, by: Duration) {
         *self.0.writes.lock().unwrap() = by;
+    }
+
+    /// It says that it keeps things so long.
+    pub(crate) fn say(&self, persistence: Persistence) {
+        *self.0.persistence.lock().unwrap() = Some(persistence);
     }
 
     /// This happens before the next save.
@@ -114,7 +123,9 @@ impl TokenStore for Interposed {
     }
 
     fn describe(&self) -> StoreInfo {
-        self.0.store.describe()
+        let mut info = self.0.store.describe();
+        info.persistence = self.0.persistence.lock().unwrap().unwrap_or(info.persistence);
+        info
     }
 }
 
@@ -278,4 +289,54 @@ async fn a_record_of_extremes_is_no_panic() {
             let _ = world.session.token().await;
         }
     }
+}
+
+/// Panics where the engine itself calls it, and not a task of its own.
+#[derive(Debug, Default)]
+struct Unpresentable(Arc<AtomicUsize>);
+
+#[async_trait]
+impl CredentialProvider for Unpresentable {
+    fn identity(&self) -> keyfob_auth_core::Identity {
+        keyfob_auth_core::Identity::new("unpresentable")
+    }
+
+    async fn acquire(
+        &self,
+        _: &keyfob_auth_core::TokenRequest,
+        _: Option<&keyfob_auth_core::Login>,
+    ) -> Result<Acquired, keyfob_auth_core::AuthError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Acquired::token(AccessToken::new("x").expires_in(600)))
+    }
+
+    fn present(
+        &self,
+        _: &AccessToken,
+        _: Option<&keyfob_auth_core::Login>,
+    ) -> Result<keyfob_auth_core::Presentation, keyfob_auth_core::AuthError> {
+        panic!("a provider with a bug")
+    }
+
+    fn secret_revision(&self) -> Option<u64> {
+        panic!("a provider with a bug")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_panics_in_the_engine_hangs_nobody_and_is_asked_no_more_often() {
+    let provider = Unpresentable::default();
+    let asked = Arc::clone(&provider.0);
+    let clock = FakeClock::new().clock();
+    let context = Context::builder().executor(tokio::runtime::Handle::current()).clock(clock).build();
+    let session = Session::builder(Arc::new(provider)).context(&context).build().unwrap();
+    for _ in 0..3 {
+        let outcome = tokio::time::timeout(s(60), session.token()).await.expect("no hang");
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Refused);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    tokio::time::sleep(s(3)).await;
+    assert!(session.token().await.is_err());
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    assert!(context.drain(s(60)).await);
 }

@@ -1,6 +1,6 @@
 //! Promise 6: invalidation is exact.
 
-use keyfob_auth_core::{AccessToken, Acquired, Challenge, ErrorKind, testing::Step};
+use keyfob_auth_core::{AccessToken, Acquired, Challenge, ErrorKind, Lifetime, testing::Step};
 
 use super::*;
 
@@ -103,4 +103,18 @@ async fn a_forced_renewal_is_shared_by_those_who_ask_together() {
             .all(|o| o.as_ref().is_ok_and(|t| t.secret() == "access-2"))
     );
     assert_eq!(world.provider.exchanges(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_with_one_token_only_is_not_lost_for_ever_to_one_refusal() {
+    let world = World::new(ScriptedProvider::unattended());
+    let literal = || Acquired::token(AccessToken::new("literal").with_lifetime(Lifetime::Unlimited));
+    world.provider.push(Step::Answer(Box::new(literal())));
+    let token = world.session.token().await.unwrap();
+    world.session.invalidate(&token);
+    world.provider.push(Step::Answer(Box::new(literal())));
+    assert!(world.session.token().await.unwrap_err().to_string().contains("very token again"));
+    tokio::time::sleep(s(90)).await;
+    world.provider.push(Step::Answer(Box::new(literal())));
+    assert_eq!(world.secret().await, "literal");
 }

@@ -87,6 +87,19 @@ async fn a_waiter_overtaken_by_a_login_elsewhere_in_the_session_is_served_from_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_forced_renewal_overtaken_by_a_login_is_served_from_it() {
+    let world = World::logged_in(ScriptedProvider::attended()).await;
+    world.provider.close_gate();
+    let session = world.session.clone();
+    let asking = tokio::spawn(async move { session.refresh().await });
+    tokio::time::sleep(ms(1)).await;
+    world.session.adopt(world.provider.issue()).await.unwrap();
+    world.provider.push(Step::Fail(AuthError::login_rejected("spent").with_status(400)));
+    world.provider.open_gate();
+    assert_eq!(asking.await.unwrap().unwrap().secret(), "access-2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_login_made_while_an_exchange_is_announced_is_used_at_once() {
     let world = World::logged_in(ScriptedProvider::attended()).await;
     let store = Interposed::new(world.store.clone());
@@ -395,4 +408,79 @@ async fn a_login_beside_a_logout_leaves_memory_and_store_agreed() {
         let stored = world.store.load(&LoginKey::from(world.provider.identity())).await.unwrap();
         assert_eq!(session.cached().is_some(), stored.is_some(), "{first} {second}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_also_wins_where_there_is_no_login() {
+    let world = World::new(ScriptedProvider::unattended());
+    world.secret().await;
+    world.clock.advance(s(601));
+    world.provider.close_gate();
+    let session = world.session.clone();
+    let asking = tokio::spawn(async move { session.token_within(ms(10)).await });
+    asking.await.unwrap().unwrap_err();
+    world.session.logout().await.unwrap();
+    world.provider.open_gate();
+    world.settle().await;
+    let stored = world.store.load(&LoginKey::from(world.provider.identity())).await.unwrap();
+    assert!(stored.is_none() && world.session.cached().is_none(), "the answer of before is not kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_holds_from_its_first_moment() {
+    let world = World::logged_in(ScriptedProvider::attended()).await;
+    world.store.set(StoreCall::Load, Some(StoreFault::Hang));
+    let session = world.session.clone();
+    let leaving = tokio::spawn(async move { session.logout().await.map(drop) });
+    tokio::time::sleep(s(1)).await;
+    assert!(world.session.cached().is_none());
+    assert_eq!(leaving.await.unwrap().unwrap_err().kind(), ErrorKind::Store);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_gives_up_what_was_not_saved_of_the_one_before_it() {
+    let world = World::logged_in(ScriptedProvider::attended()).await;
+    world.clock.advance(s(601));
+    world.provider.close_gate();
+    let session = world.session.clone();
+    let asking = tokio::spawn(async move { session.token().await.map(drop) });
+    tokio::time::sleep(ms(1)).await;
+    world.store.set(StoreCall::Save, FULL);
+    world.provider.open_gate();
+    asking.await.unwrap().unwrap();
+    assert!(world.session.status().await.unwrap().unsaved);
+    world.store.set(StoreCall::Save, None);
+    world.session.adopt(world.provider.issue()).await.unwrap();
+    assert!(!world.session.status().await.unwrap().unsaved);
+    assert_eq!(world.store.leases_out(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_reported_bad_before_its_waiters_wake_is_not_given_to_them() {
+    let world = World::new(ScriptedProvider::unattended());
+    let mut events = world.session.watch();
+    world.provider.close_gate();
+    let session = world.session.clone();
+    let reporting = tokio::spawn(async move {
+        events.next().await;
+        session.invalidate(&session.cached().unwrap());
+    });
+    tokio::time::sleep(ms(1)).await;
+    let session = world.session.clone();
+    let asking = tokio::spawn(async move { session.token().await });
+    tokio::time::sleep(ms(1)).await;
+    world.provider.open_gate();
+    reporting.await.unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().secret(), "access-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_login_goes_on_nowhere() {
+    let world = World::logged_in(ScriptedProvider::attended()).await;
+    world.provider.set_delay(s(100));
+    assert!(tokio::time::timeout(s(1), world.session.login(Arc::new(NoInteraction))).await.is_err());
+    tokio::time::sleep(s(200)).await;
+    world.provider.set_delay(ms(0));
+    world.clock.advance(s(601));
+    assert_eq!(world.secret().await, "access-2", "the server was not asked for another");
 }

@@ -173,3 +173,28 @@ async fn a_store_that_drops_keys_is_refused_for_bound_logins_when_the_session_is
     assert!(build(ScriptedProvider::attended()).is_ok());
     assert!(build(ScriptedProvider::attended().binding().keeping(Keep::Memory)).is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bound_login_that_comes_unannounced_is_refused_by_a_store_that_drops_keys() {
+    use keyfob_auth_core::store::Capacity;
+    let mut keeps = Capacity::default();
+    keeps.binding_key = false;
+    let store = FaultyStore::new(Arc::new(MemoryStore::new())).keeping(keeps);
+    let world = World::on(ScriptedProvider::attended(), store, |context| context);
+    let error = world.session.adopt(ScriptedProvider::attended().binding().issue()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(world.store.count(StoreCall::Save), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_without_a_refresh_token_is_saved_later_too() {
+    let world = World::new(ScriptedProvider::attended());
+    let mut acquired = world.provider.issue();
+    acquired.login.as_mut().unwrap().refresh_token = None;
+    world.store.set(StoreCall::Save, FULL);
+    world.session.adopt(acquired).await.unwrap();
+    assert!(world.session.status().await.unwrap().unsaved);
+    world.store.set(StoreCall::Save, None);
+    world.settle().await;
+    assert_eq!(world.neighbour().secret().await, "access-1");
+}

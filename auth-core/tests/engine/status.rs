@@ -70,6 +70,8 @@ async fn the_status_tells_of_the_newest_token_and_of_none_that_was_reported_bad(
         Freshness::Fresh,
         "another process renewed it"
     );
+    let renewed = world.session.context().clock().wall();
+    assert_eq!(neighbour.session.status().await.unwrap().last_renewal, Some(renewed));
     let bad = world.session.token().await.unwrap();
     world.session.invalidate(&bad);
     assert_eq!(world.session.status().await.unwrap().freshness, Freshness::None);

@@ -80,8 +80,8 @@ impl Idle {
 fn idle(sessions: usize, keep: Keep) -> Result<Idle> {
     let house = House::new(keep)?;
     // What is made once is made now.
-    let first = house.session(house.provider(sessions))?;
-    house.first_token(&first)?;
+    let first = (0..64).map(|n| house.session(house.provider(sessions + n))).collect::<Result<Vec<_>>>()?;
+    house.first_tokens(&first)?;
     house.tasks_alive();
 
     let mut all: Vec<Session> = Vec::with_capacity(sessions);
@@ -93,9 +93,7 @@ fn idle(sessions: usize, keep: Keep) -> Result<Idle> {
         all.push(house.session(provider)?);
     }
     let built = bytes();
-    for session in &all {
-        house.first_token(session)?;
-    }
+    house.first_tokens(&all)?;
     let tasks = house.tasks_alive();
     let ended = (bytes(), count_alive());
     let each = |bytes: i64| bytes as f64 / sessions as f64;
