@@ -3,9 +3,10 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use tokio::{sync::oneshot, time::timeout};
+use tracing::Instrument;
 
 use super::{
-    ask::guarded,
+    ask::{Timed, guarded},
     engine::Engine,
     events::Event,
     exchange::{Exchange, Why},
@@ -13,7 +14,7 @@ use super::{
     slot::{Outcome, Slot},
 };
 use crate::{
-    Acquired, AuthError, Interaction, Login, LoginRequest,
+    Account, Acquired, AuthError, Interaction, Login, LoginRequest,
     clock::{Now, saturating_nanos, to_system_time},
     provider::Keep,
     store::{Attempt, Outcome as Ended, Record, Saved, StoreErrorKind},
@@ -42,7 +43,7 @@ impl Engine {
         let (done, outcome) = oneshot::channel();
         let engine = Arc::clone(self);
         let slot = Arc::clone(slot);
-        self.context.spawn(async move {
+        let sign_in = async move {
             let mut done = done;
             let result = tokio::select! {
                 result = engine.interact(request, ui) => result,
@@ -50,11 +51,15 @@ impl Engine {
             };
             let outcome = match result {
                 // From here on nobody's departure loses it.
-                Ok(acquired) => engine.install(&slot, acquired).await,
+                Ok(acquired) => match engine.timed_login(&acquired) {
+                    Ok(timed) => engine.install(&slot, acquired, Some(timed)).await,
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             };
             let _ = done.send(outcome);
-        })?;
+        };
+        self.context.spawn(sign_in.instrument(self.span("login")))?;
         outcome
             .await
             .unwrap_or_else(|_| Err(AuthError::transient("the login was given up: its runtime was dropped")))
@@ -92,17 +97,20 @@ impl Engine {
         if error.provider().is_some() { error } else { error.with_provider(&self.key.identity().kind) }
     }
 
-    /// Makes this the login: saved first, then published. What was begun before it is not published after.
-    pub(crate) async fn install(self: &Arc<Self>, slot: &Arc<Slot>, acquired: Acquired) -> Outcome {
+    /// Makes this the login: saved first, then published. What was begun before it is not published after. Without times
+    /// the access token is of no use, and the login is renewed.
+    async fn install(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        acquired: Acquired,
+        timed: Option<Timed>,
+    ) -> Outcome {
         let store = self.store.describe();
         let bound = acquired.login.as_ref().is_some_and(|login| login.binding_key.is_some());
         if bound && self.keep == Keep::Store && !store.keeps.binding_key {
             return Err(AuthError::configuration(format!("the store {store} cannot keep this login's key")));
         }
         let now = self.clock.now();
-        let age = saturating_nanos(acquired.access.age().unwrap_or_default());
-        let sent = Now { wall: now.wall.saturating_sub(age), mono: now.mono.saturating_sub(age) };
-        let timed = self.timed(&acquired.access, sent)?;
         let mut record = Record::default();
         record.login = acquired.login.clone();
         record.renewed_at = Some(to_system_time(now.wall));
@@ -113,10 +121,10 @@ impl Engine {
             outcome: Ended::Renewed,
             secret_revision: self.secret_revision(),
         });
-        if self.keep_tokens {
+        if let Some(timed) = timed.as_ref().filter(|_| self.keep_tokens) {
             record.put_token(timed.stored(&slot.key, &acquired.access));
         }
-        let _one = self.change.lock().await;
+        let changing = self.change.lock().await;
         self.epoch.fetch_add(1, Ordering::SeqCst);
         self.drop_unsaved().await;
         let kept = self.replace(record).await;
@@ -126,15 +134,26 @@ impl Engine {
         {
             return Err(error.into());
         }
+        let account = acquired.login.as_ref().and_then(|l| l.account.as_ref()).map(Account::display_name);
+        tracing::info!(account, "logged in");
+        let Some(timed) = timed else {
+            drop(changing);
+            self.events.announce(Event::LoggedIn);
+            return self.token(slot).await;
+        };
         let exchange = Exchange::new(Arc::clone(self), Arc::clone(slot), Why::Due);
         let token =
             exchange.publish(&acquired.access, acquired.login.as_ref(), timed.times).map_err(|f| f.error)?;
-        tracing::info!(
-            account = acquired.login.as_ref().and_then(|l| l.account.as_ref()).map(|a| a.display_name()),
-            "logged in"
-        );
         self.events.announce(Event::LoggedIn);
         Ok(token)
+    }
+
+    /// The times of a login's access token, counted from when it was asked for.
+    fn timed_login(&self, acquired: &Acquired) -> Result<Timed, AuthError> {
+        let now = self.clock.now();
+        let age = saturating_nanos(acquired.access.age().unwrap_or_default());
+        let sent = Now { wall: now.wall.saturating_sub(age), mono: now.mono.saturating_sub(age) };
+        self.timed(&acquired.access, sent)
     }
 
     /// Forgets every token. An exchange that has read the store before this does not publish what it found.
@@ -165,9 +184,10 @@ impl Engine {
     pub(crate) async fn sign_out(self: &Arc<Self>) -> Result<LogoutReport, AuthError> {
         let (done, report) = oneshot::channel();
         let engine = Arc::clone(self);
-        self.context.spawn(async move {
+        let sign_out = async move {
             let _ = done.send(engine.forget_and_revoke().await);
-        })?;
+        };
+        self.context.spawn(sign_out.instrument(self.span("logout")))?;
         report
             .await
             .unwrap_or_else(|_| Err(AuthError::transient("the logout was given up: its runtime was dropped")))
@@ -221,7 +241,16 @@ impl Engine {
     pub(crate) async fn adopt(self: &Arc<Self>, slot: &Arc<Slot>, acquired: Acquired) -> Outcome {
         let engine = Arc::clone(self);
         let slot = Arc::clone(slot);
-        self.context.run(async move { engine.install(&slot, acquired).await }).await?
+        let adopt = async move {
+            let timed = match engine.timed_login(&acquired) {
+                Ok(timed) => Some(timed),
+                // What was made elsewhere may have waited for long; its refresh token is as good as ever.
+                Err(_) if acquired.login.as_ref().is_some_and(|login| login.refresh_token.is_some()) => None,
+                Err(error) => return Err(error),
+            };
+            engine.install(&slot, acquired, timed).await
+        };
+        self.context.run(adopt.instrument(self.span("adopt"))).await?
     }
 
     /// The longest that a store may take to tell what it has, for a caller on any runtime.

@@ -263,13 +263,12 @@ impl Engine {
     ) -> Result<(), AuthError> {
         let flight = Flight { slot: Arc::clone(slot), landed: sender };
         let exchange = Exchange::new(Arc::clone(self), Arc::clone(slot), why);
-        let span = tracing::info_span!("keyfob.renew", provider = %self.key.identity().kind, issuer = %self.key.issuer());
         self.context.spawn(
             async move {
                 let outcome = exchange.run().await;
                 flight.land(outcome);
             }
-            .instrument(span),
+            .instrument(self.span("renew")),
         )
     }
 
@@ -289,6 +288,12 @@ impl Engine {
             tracing::warn!(%error, failures = count, "renewal failed");
             self.events.announce(Event::Failing(error.clone()));
         }
+    }
+
+    /// A span that tells whose tokens these are.
+    pub(crate) fn span(&self, what: &'static str) -> tracing::Span {
+        let identity = self.key.identity();
+        tracing::info_span!("keyfob", what, provider = %identity.kind, issuer = %identity.issuer, label = %identity.label)
     }
 
     pub(crate) fn epoch(&self) -> u64 {

@@ -167,3 +167,15 @@ async fn nobody_is_asked_to_sign_in_where_it_cannot_be_kept() {
     world.store.set(StoreCall::Load, Some(StoreFault::Fail(StoreErrorKind::Corrupt)));
     assert!(world.session.login(Arc::new(NoInteraction)).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_login_whose_access_token_has_expired_is_renewed_at_once() {
+    let world = World::new(ScriptedProvider::attended());
+    let mut old = world.provider.issue();
+    old.access = old.access.with_age(s(700));
+    assert_eq!(world.session.adopt(old).await.unwrap().secret(), "access-2");
+    assert_eq!((world.provider.exchanges(), world.provider.reuses()), (1, 0));
+    let mut lone = world.provider.issue();
+    (lone.access, lone.login) = (lone.access.with_age(s(700)), None);
+    assert!(world.session.adopt(lone).await.is_err(), "nothing is left of this one");
+}

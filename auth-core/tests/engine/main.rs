@@ -9,6 +9,7 @@ mod failures;
 mod freshness;
 mod hostile;
 mod invalidation;
+mod observed;
 mod processes;
 mod races;
 mod runtimes;
