@@ -42,18 +42,24 @@ impl Clock {
         to_system_time(self.now().wall)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn now(&self) -> Now {
         match &self.0 {
             Kind::System => system_now(),
             #[cfg(feature = "testing")]
-            Kind::Fake(clock) => clock.now(),
+            Kind::Fake(clock) => fake_now(clock),
         }
     }
 }
 
+#[cfg(feature = "testing")]
+#[cold]
+fn fake_now(clock: &crate::testing::FakeClock) -> Now {
+    clock.now()
+}
+
 #[cfg(unix)]
-#[inline]
+#[inline(always)]
 fn system_now() -> Now {
     use rustix::time::{ClockId, clock_gettime};
     #[cfg(any(target_os = "linux", target_os = "android"))]

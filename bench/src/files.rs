@@ -18,7 +18,7 @@ use keyfob::{
 
 use crate::{
     Result,
-    operations::token_of,
+    operations::{Repeated, token_of},
     progress,
     table::{Goal, Row},
     timing::{interleaved, nanos, ratio},
@@ -62,11 +62,13 @@ pub fn counted() -> Result<Vec<Row>> {
 pub fn timed() -> Result<Vec<Row>> {
     progress("the file store");
     let folder = folder()?;
-    let store = FileStore::open(folder.path())?;
+    // The store makes it, private.
+    let tokens = folder.path().join("tokens");
+    let store = FileStore::open(&tokens)?;
     let key = LoginKey::from(Identity::new("scripted").issuer("https://idp.example").client("client"));
     let (record, version) = record(&store, &key)?;
     let mut version = Some(version);
-    let file = file_of_record(folder.path())?;
+    let file = file_of_record(&tokens)?;
     let contents = fs::read(&file)?;
 
     let mut failed: Option<String> = None;
@@ -77,7 +79,7 @@ pub fn timed() -> Result<Vec<Row>> {
     };
     let loads = interleaved(2001, &mut [&mut plain, &mut load]);
 
-    let beside = folder.path().join("plain");
+    let beside = tokens.join("plain");
     let mut plain_failed = None;
     let mut plain = || {
         if let Err(error) = replace(&beside, &contents) {
@@ -106,6 +108,25 @@ pub fn timed() -> Result<Vec<Row>> {
         )
         .note(each(&saves)),
     ])
+}
+
+/// Loads the record of a session, again and again.
+///
+/// # Errors
+/// If the store fails.
+pub fn loading() -> Result<Repeated> {
+    let folder = folder()?;
+    let store = FileStore::open(folder.path().join("tokens"))?;
+    let key = LoginKey::from(Identity::new("scripted").issuer("https://idp.example").client("client"));
+    record(&store, &key)?;
+    Ok(Box::new(move |times| {
+        // It is there as long as this is.
+        let _folder = &folder;
+        for _ in 0..times {
+            let found = pollster::block_on(store.load(&key));
+            assert!(matches!(black_box(found), Ok(Some(_))), "the record was not loaded");
+        }
+    }))
 }
 
 /// On the disk that the workspace is on: temporary folders may be in memory, where syncing costs nothing.

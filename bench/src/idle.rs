@@ -101,7 +101,11 @@ impl House {
         self.runtime.metrics().num_alive_tasks()
     }
 
-    fn full(sessions: usize) -> Result<(Self, Vec<Session>)> {
+    /// With so many sessions that have their first tokens.
+    ///
+    /// # Errors
+    /// If one gets none.
+    pub fn full(sessions: usize) -> Result<(Self, Vec<Session>)> {
         let house = Self::new(Keep::Memory)?;
         let all = (0..sessions).map(|n| house.session(house.provider(n))).collect::<Result<Vec<_>>>()?;
         house.first_tokens(&all)?;

@@ -39,6 +39,10 @@ pub fn rows() -> Result<Vec<Row>> {
         Row::counted("· arc_swap load, coarse clock, clone", Goal::None, limit, unit).note("the limit: 149"),
         Row::counted("· hand-written: RwLock, format!, from_str", Goal::None, written, unit).note("2,890"),
     ];
+    rows.push(
+        Row::counted("· token() with the token at hand", Goal::None, per_call(op::TOKEN)?, unit)
+            .note("what most callers use"),
+    );
     let [constant, copy] = [per_call(op::CONSTANT)?, per_call(op::CONSTANT_AND_COPY)?];
     let [auth, plain] = [per_call(op::AUTH)?, per_call(op::AUTH_WITHOUT_REPLAY)?];
     let more = "middleware: more than a constant header";

@@ -4,6 +4,7 @@
 //! keyfob-bench                  every figure
 //! keyfob-bench --counted        those that are counted
 //! keyfob-bench count NAME N     repeats an operation N times, for callgrind
+//! keyfob-bench idle N           makes N idle sessions and ends with them, for dhat
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is what it is for")]
@@ -11,8 +12,12 @@
 use std::{env, process::ExitCode};
 
 use keyfob_bench::{
-    Result, allocations, build, cached, command, files, idle, instructions, machine, operations::named,
-    scenarios, table::Table,
+    Result, allocations, build, cached, command, files,
+    idle::{self, House},
+    instructions, machine,
+    operations::named,
+    scenarios,
+    table::Table,
 };
 
 fn main() -> ExitCode {
@@ -22,7 +27,8 @@ fn main() -> ExitCode {
         [] => measure(false),
         ["--counted"] => measure(true),
         ["count", name, times] => repeat(name, times).map(|()| true),
-        _ => Err("keyfob-bench [--counted | count NAME N]".into()),
+        ["idle", sessions] => keep_idle(sessions).map(|()| true),
+        _ => Err("keyfob-bench [--counted | count NAME N | idle N]".into()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -37,6 +43,13 @@ fn main() -> ExitCode {
 fn repeat(name: &str, times: &str) -> Result<()> {
     named(name)?(times.parse()?);
     Ok(())
+}
+
+/// They are never dropped, so that a profiler sees what they hold.
+fn keep_idle(sessions: &str) -> Result<()> {
+    let (house, sessions) = House::full(sessions.parse()?)?;
+    println!("{} sessions, {} tasks", sessions.len(), house.tasks_alive());
+    std::process::exit(0)
 }
 
 /// Whether every counted figure meets its goal.

@@ -20,18 +20,20 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use rustix::time::{ClockId, clock_gettime};
 use url::Url;
 
-use crate::Result;
+use crate::{Result, files};
 
 /// Something done so many times.
 pub type Repeated = Box<dyn FnMut(usize) + Send>;
 
 /// The names that [`named`] knows.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 11] = [
     CLONE,
     ARC_SWAP,
     HAND_WRITTEN,
     CACHED_1024,
     CACHED_200,
+    TOKEN,
+    FILE_LOAD,
     CONSTANT,
     CONSTANT_AND_COPY,
     AUTH,
@@ -48,6 +50,10 @@ pub const HAND_WRITTEN: &str = "hand_written";
 pub const CACHED_1024: &str = "cached_header";
 /// [`Session::cached_header`] of a token of 200 bytes.
 pub const CACHED_200: &str = "cached_header_200";
+/// [`Session::token`] with the token at hand.
+pub const TOKEN: &str = "token";
+/// [`TokenStore::load`](keyfob::TokenStore::load) of a file store.
+pub const FILE_LOAD: &str = "file_load";
 /// A middleware that inserts a constant header.
 pub const CONSTANT: &str = "constant_header";
 /// The same, and the request copied first, as a replay needs it.
@@ -63,11 +69,13 @@ pub const AUTH_WITHOUT_REPLAY: &str = "auth_client_without_replay";
 /// An unknown name; what keeps the session or the client from being made.
 pub fn named(name: &str) -> Result<Repeated> {
     Ok(match name {
-        CLONE => clone(1024)?,
+        CLONE => clone(&header_of(1024)?),
         ARC_SWAP => arc_swap(1024)?,
-        HAND_WRITTEN => hand_written(1024),
+        HAND_WRITTEN => hand_written(1024)?,
         CACHED_1024 => cached_header(session_of(1024)?),
         CACHED_200 => cached_header(session_of(200)?),
+        TOKEN => token(session_of(1024)?),
+        FILE_LOAD => files::loading()?,
         CONSTANT => requests(constant(false)?)?,
         CONSTANT_AND_COPY => requests(constant(true)?)?,
         AUTH => requests(auth(10, true)?)?,
@@ -103,20 +111,32 @@ pub fn cached_header(session: Session) -> Repeated {
     })
 }
 
-/// A plain clone of a header's value.
-///
-/// # Errors
-/// Never in fact.
-pub fn clone(length: usize) -> Result<Repeated> {
-    let value = header_of(length)?;
-    Ok(Box::new(move |times| {
+fn token(session: Session) -> Repeated {
+    Box::new(move |times| {
+        pollster::block_on(async {
+            for _ in 0..times {
+                // An error would be seen: it takes far more instructions.
+                drop(black_box(black_box(&session).token().await));
+            }
+        });
+    })
+}
+
+/// A plain clone of this value, which others may share.
+pub fn clone(value: &HeaderValue) -> Repeated {
+    let value = value.clone();
+    Box::new(move |times| {
         for _ in 0..times {
             black_box(black_box(&value).clone());
         }
-    }))
+    })
 }
 
-fn header_of(length: usize) -> Result<HeaderValue> {
+/// The header of a token of this length.
+///
+/// # Errors
+/// Never in fact.
+pub fn header_of(length: usize) -> Result<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", token_of(length)))?;
     value.set_sensitive(true);
     Ok(value)
@@ -149,17 +169,19 @@ struct Token {
     expires: Instant,
 }
 
-/// What most people write.
-fn hand_written(length: usize) -> Repeated {
+/// What most people write, where most people run it: on Tokio.
+fn hand_written(length: usize) -> Result<Repeated> {
     let token = Token { secret: token_of(length), expires: Instant::now() + Duration::from_secs(24 * 3600) };
     let cell = Arc::new(tokio::sync::RwLock::new(Some(token)));
-    Box::new(move |times| {
-        pollster::block_on(async {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    Ok(Box::new(move |times| {
+        // Otherwise the task would have to yield now and then, as it does at its requests in truth.
+        runtime.block_on(tokio::task::unconstrained(async {
             for _ in 0..times {
                 black_box(hand_written_header(black_box(&cell)).await);
             }
-        });
-    })
+        }));
+    }))
 }
 
 async fn hand_written_header(cell: &tokio::sync::RwLock<Option<Token>>) -> Option<HeaderValue> {

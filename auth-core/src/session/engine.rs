@@ -179,7 +179,7 @@ impl Engine {
                 Ok(token) => token,
                 Err(error) => match slot.token(self.clock.now()) {
                     // A login has brought one meanwhile.
-                    Some((token, _)) => return Ok(token),
+                    Some(token) => return Ok(token),
                     // It failed at a demand that is not ours, or a login or a logout has overtaken it.
                     None if (demanded || self.epoch() != epoch) && rounds < ROUNDS => continue,
                     None => return Err(error),

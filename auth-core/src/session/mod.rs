@@ -3,6 +3,7 @@
 mod account;
 mod ask;
 mod chain;
+mod copies;
 mod engine;
 mod events;
 mod exchange;
@@ -217,22 +218,14 @@ impl Session {
     /// Inside the early window it also sets off a renewal, beside.
     pub fn cached(&self) -> Option<Token> {
         let one = self.serving()?;
-        let (token, due) = one.slot.token(one.engine.clock.now())?;
-        if due {
-            one.engine.renew_beside(&one.slot);
-        }
-        Some(token)
+        one.slot.serve(one.engine.clock.now(), || one.engine.renew_beside(&one.slot))
     }
 
     /// The header value of the token at hand, if it is valid and is sent in one: the shortest way to it, a load and a
     /// clone. Otherwise as [`cached`](Self::cached).
     pub fn cached_header(&self) -> Option<HeaderValue> {
         let one = self.serving()?;
-        let (header, due) = one.slot.header(one.engine.clock.now())?;
-        if due {
-            one.engine.renew_beside(&one.slot);
-        }
-        Some(header)
+        one.slot.header(one.engine.clock.now(), || one.engine.renew_beside(&one.slot))
     }
 
     /// A valid token. Waits for an exchange only if there is none at hand.

@@ -23,15 +23,19 @@ pub(crate) struct Times {
 }
 
 impl Times {
+    /// Before which, on the wall clock, it cannot have been obtained.
+    pub(crate) fn first(&self) -> u64 {
+        self.obtained.wall.saturating_sub(SKEW)
+    }
+
     #[inline]
     pub(crate) fn expired(&self, now: Now) -> bool {
         now.reached(self.expires_at)
     }
 
     /// In the early window, or obtained in the future (the wall clock was set back).
-    #[inline]
     pub(crate) fn due(&self, now: Now) -> bool {
-        now.reached(self.refresh_at) || now.wall.saturating_add(SKEW) < self.obtained.wall
+        now.reached(self.refresh_at) || now.wall < self.first()
     }
 }
 

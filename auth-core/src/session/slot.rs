@@ -119,29 +119,43 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The header to send, and whether the token is due for renewal. A load and a clone.
+    /// The header to send: a load and a clone. Calls `due` if the token is due for renewal.
     #[inline]
-    pub(crate) fn header(&self, now: Now) -> Option<(HeaderValue, bool)> {
+    pub(crate) fn header(&self, now: Now, due: impl FnOnce()) -> Option<HeaderValue> {
         let current = self.current.load();
         let published = current.as_ref()?;
-        if published.times.expired(now) {
-            return None;
+        if published.is_fresh(now) || self.serves_still(published, now, due) {
+            published.clone_header(now)
+        } else {
+            None
         }
-        Some((published.header()?.clone(), self.is_due(published, now)))
     }
 
-    /// The token to serve, and whether it is due for renewal.
+    /// The token to serve. Calls `due` if it is due for renewal.
     #[inline]
-    pub(crate) fn token(&self, now: Now) -> Option<(Token, bool)> {
+    pub(crate) fn serve(&self, now: Now, due: impl FnOnce()) -> Option<Token> {
         let current = self.current.load();
         let published = current.as_ref()?;
-        if published.times.expired(now) {
-            return None;
-        }
-        Some((Token(Arc::clone(published)), self.is_due(published, now)))
+        let serves = published.is_fresh(now) || self.serves_still(published, now, due);
+        serves.then(|| Token(Arc::clone(published)))
     }
 
-    #[inline]
+    #[cold]
+    fn serves_still(&self, published: &Published, now: Now, due: impl FnOnce()) -> bool {
+        if published.times.expired(now) {
+            return false;
+        }
+        if self.is_due(published, now) {
+            due();
+        }
+        true
+    }
+
+    /// The token that is valid now.
+    pub(crate) fn token(&self, now: Now) -> Option<Token> {
+        self.peek().filter(|token| !token.0.times.expired(now))
+    }
+
     fn is_due(&self, published: &Published, now: Now) -> bool {
         published.times.due(now) && now.mono >= self.quiet_until.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@ use std::{fmt, ops::Range, sync::Arc, time::SystemTime};
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::policy::Times;
+use super::{copies::Copies, policy::Times};
 use crate::{
     AuthError, Binding, Presentation, Scopes,
     clock::{Now, to_system_time},
@@ -29,6 +29,15 @@ pub(crate) struct Published {
     pub(crate) times: Times,
     scopes: Option<Scopes>,
     binding: Binding,
+    copies: Copies,
+    served: Served,
+}
+
+/// When it is served without a second thought, computed once: between these.
+struct Served {
+    first: u64,
+    span: u64,
+    until: u64,
 }
 
 /// Where the token's text is. The header's bytes are its only copy where they hold it.
@@ -60,7 +69,26 @@ impl Published {
             times,
             scopes: token.scopes().cloned(),
             binding: token.binding().clone(),
+            copies: Copies::default(),
+            served: Served {
+                first: times.first(),
+                span: times.refresh_at.wall.saturating_sub(times.first()),
+                until: times.refresh_at.mono,
+            },
         }
+    }
+
+    /// Neither expired nor due: the question of nearly every call.
+    #[inline]
+    pub(crate) fn is_fresh(&self, now: Now) -> bool {
+        // In one comparison for both ends: what is before the first is beyond all in unsigned numbers.
+        now.wall.wrapping_sub(self.served.first) < self.served.span && now.mono < self.served.until
+    }
+
+    /// A clone of the header, that does not slow down other threads that want one too.
+    #[inline]
+    pub(crate) fn clone_header(&self, now: Now) -> Option<HeaderValue> {
+        Some(self.copies.of(self.header()?, now).clone())
     }
 
     #[inline]

@@ -305,12 +305,10 @@ pub enum StoreErrorKind {
 }
 
 /// Why a store did not do what it was asked, where, and what to do next.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[derive(Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
     message: String,
-    #[source]
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -330,6 +328,18 @@ impl StoreError {
     /// Why.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
     }
 }
 
