@@ -134,6 +134,8 @@ pub fn registry() -> Registry {
 mod guides {
     #[doc = include_str!("../README.md")]
     struct Readme;
+    #[doc = include_str!("../docs/configuration.md")]
+    struct Configuration;
     #[doc = include_str!("../docs/writing-a-provider.md")]
     struct WritingAProvider;
     #[doc = include_str!("../docs/writing-a-store.md")]

@@ -1,10 +1,13 @@
-//! The README's profiles work as they stand there.
+//! The README's profiles, and those of the configuration guide, work as they stand there.
 #![cfg(all(feature = "config", feature = "oidc", feature = "static", feature = "store-file"))]
 
 use keyfob::{Config, Context, authorize::Policy};
 
 #[test]
 fn every_profile_of_the_readme_makes_a_session() {
+    let guide = include_str!("../docs/configuration.md");
+    let config = Config::parse(guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap(), "x").unwrap();
+    assert!(config.profile(None, &keyfob::registry(), &Context::new()).is_ok());
     let readme = include_str!("../README.md");
     let blocks = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let mut profiles = 0;

@@ -215,6 +215,10 @@ impl AuthError {
         self.edit(|e| e.source = Some(Arc::new(source)))
     }
 
+    pub(crate) fn with_shared_source(self, source: Arc<dyn StdError + Send + Sync>) -> Self {
+        self.edit(|e| e.source = Some(source))
+    }
+
     /// Says that the answer to an earlier exchange was lost after the server may have acted on it.
     #[must_use]
     pub fn with_answer_lost(self) -> Self {

@@ -245,7 +245,9 @@ impl Presentation {
         bytes.extend_from_slice(prefix.as_bytes());
         bytes.extend_from_slice(secret.as_bytes());
         let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).map_err(|_| {
-            AuthError::refused("the access token has characters that no HTTP header can carry")
+            AuthError::refused(
+                "the access token has characters that no HTTP header can carry (a line break?)",
+            )
         })?;
         value.set_sensitive(true);
         Ok(Self::Header(name, value))

@@ -54,6 +54,8 @@ impl Exchange {
             Err(Failed { error, count, wait, remember }) => {
                 let error = match error.provider() {
                     Some(_) => error,
+                    // The store's errors name their place.
+                    None if error.kind() == ErrorKind::Store => error,
                     None => error.with_provider(&self.engine.key.identity().kind),
                 };
                 if let Why::Challenge(challenge) = &self.why {
@@ -239,8 +241,10 @@ impl Exchange {
         if !matches!(self.why, Why::Due) || wait > LONGEST {
             return None;
         }
+        let ago = to_system_time(now.wall).duration_since(attempt.at).unwrap_or_default().as_secs();
+        let message = format!("{} (remembered from {ago} s ago)", error.message());
         Some(Failed {
-            error: error.with_retry_after(wait),
+            error: error.with_message(message).with_retry_after(wait),
             count: Some(failures),
             wait: Some(wait),
             remember: true,

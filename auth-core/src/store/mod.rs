@@ -345,6 +345,11 @@ impl StdError for StoreError {
 
 impl From<StoreError> for AuthError {
     fn from(error: StoreError) -> Self {
-        Self::store(error.to_string()).with_source(error)
+        let StoreError { message, source, .. } = error;
+        let error = Self::store(message);
+        match source {
+            Some(source) => error.with_shared_source(source.into()),
+            None => error,
+        }
     }
 }

@@ -232,6 +232,12 @@ pub enum Outcome {
         /// The OAuth error code.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         oauth_error: Option<String>,
+        /// The server's description of the error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        oauth_description: Option<String>,
+        /// Where it came from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<String>,
         /// The HTTP status.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<u16>,
@@ -261,6 +267,8 @@ impl Outcome {
             kind: error.kind().as_str().to_owned(),
             message: error.message().to_owned(),
             oauth_error: error.oauth_error().map(str::to_owned),
+            oauth_description: error.oauth_description().map(str::to_owned),
+            origin: error.origin().map(str::to_owned),
             status: error.status(),
             repeatable: error.is_repeatable(),
             answer_lost: error.is_answer_lost(),
@@ -271,14 +279,27 @@ impl Outcome {
 
     /// The failure as an error, as far as it was kept, and how long after `now` it may be tried again.
     pub(crate) fn error(&self, now: SystemTime) -> Option<(AuthError, Duration)> {
-        let Self::Failed { kind, message, oauth_error, status, repeatable, answer_lost, not_before, .. } =
-            self
+        let Self::Failed {
+            kind,
+            message,
+            oauth_error,
+            oauth_description,
+            origin,
+            status,
+            repeatable,
+            answer_lost,
+            not_before,
+            failures: _,
+        } = self
         else {
             return None;
         };
         let mut error = AuthError::new(ErrorKind::from_name(kind), message);
         if let Some(code) = oauth_error {
-            error = error.with_oauth(code, None);
+            error = error.with_oauth(code, oauth_description.clone());
+        }
+        if let Some(origin) = origin {
+            error = error.with_origin(origin);
         }
         if let Some(status) = status {
             error = error.with_status(*status);

@@ -259,6 +259,8 @@ async fn a_record_of_extremes_is_no_panic() {
             kind: "transient".into(),
             message: "x".into(),
             oauth_error: None,
+            oauth_description: None,
+            origin: None,
             status: None,
             repeatable: true,
             answer_lost: false,

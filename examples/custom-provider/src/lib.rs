@@ -16,7 +16,6 @@ use keyfob_auth_core::{
 pub struct AgentFolder {
     folder: PathBuf,
     service: String,
-    profile: String,
 }
 
 impl AgentFolder {
@@ -28,7 +27,6 @@ impl AgentFolder {
         Ok(Self {
             folder: settings.path("folder")?.ok_or_else(|| settings.bad("folder", "is missing"))?,
             service: settings.require_string("service")?,
-            profile: settings.label().to_owned(),
         })
     }
 }
@@ -36,10 +34,7 @@ impl AgentFolder {
 #[async_trait]
 impl CredentialProvider for AgentFolder {
     fn identity(&self) -> Identity {
-        Identity::new("agent")
-            .issuer(self.folder.display().to_string())
-            .client(&self.service)
-            .label(&self.profile)
+        Identity::new("agent").issuer(self.folder.display().to_string()).client(&self.service)
     }
 
     async fn acquire(&self, request: &TokenRequest, _: Option<&Login>) -> Result<Acquired, AuthError> {
