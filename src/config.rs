@@ -13,7 +13,7 @@ use std::{
 
 use keyfob_auth_core::{
     AuthError, Context,
-    registry::{Profile, Registry, Settings, Value},
+    registry::{Profile, Registry, Settings, Value, closest},
 };
 use toml::{
     Spanned,
@@ -51,8 +51,14 @@ const LARGEST: u64 = 1 << 20;
 /// ```
 pub struct Config {
     path: PathBuf,
-    default_profile: Option<String>,
+    default_profile: Option<DefaultProfile>,
     profiles: BTreeMap<String, Stored>,
+}
+
+/// The `default_profile` as the file has it.
+struct DefaultProfile {
+    name: String,
+    line: usize,
 }
 
 /// A profile as the file has it.
@@ -77,9 +83,9 @@ impl Config {
         let text = read(&path).map_err(|error| {
             let what = match error.kind() {
                 io::ErrorKind::NotFound => AuthError::not_configured("there is no configuration file"),
-                _ => AuthError::configuration("the configuration file cannot be read"),
+                _ => AuthError::configuration("the configuration file cannot be read").with_source(error),
             };
-            what.with_origin(path.display().to_string()).with_source(error)
+            what.with_origin(path.display().to_string())
         })?;
         Self::parse(&text, path)
     }
@@ -117,7 +123,9 @@ impl Config {
         for (key, value) in document.into_inner() {
             let line = source.line(key.span().start);
             match (key.get_ref().as_ref(), value.into_inner()) {
-                ("default_profile", DeValue::String(name)) => default_profile = Some(name.into_owned()),
+                ("default_profile", DeValue::String(name)) => {
+                    default_profile = Some(DefaultProfile { name: name.into_owned(), line });
+                }
                 ("default_profile", other) => {
                     return Err(source.wrong("default_profile", "a text", &other, line));
                 }
@@ -127,7 +135,11 @@ impl Config {
                 }
                 (unknown, _) => {
                     let known = "; known here: `default_profile` and the tables [profile.NAME]";
-                    return Err(source.error(format!("unknown key `{unknown}`{known}"), line));
+                    let mut meant = closest(unknown, ["default_profile", "profile"].into_iter());
+                    if meant.is_empty() {
+                        meant.push_str(known);
+                    }
+                    return Err(source.error(format!("unknown key `{unknown}`{meant}"), line));
                 }
             }
         }
@@ -147,7 +159,7 @@ impl Config {
     /// The profile that is meant if none is named: the file's `default_profile`, or its only one.
     pub fn default_profile(&self) -> Option<&str> {
         let only = || self.profiles.keys().next().filter(|_| self.profiles.len() == 1);
-        self.default_profile.as_ref().or_else(only).map(String::as_str)
+        self.default_profile.as_ref().map(|default| &default.name).or_else(only).map(String::as_str)
     }
 
     /// The settings of the profile of this name, or of the [default one](Self::default_profile).
@@ -155,12 +167,9 @@ impl Config {
     /// # Errors
     /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration) if there is no such profile, naming those there are.
     pub fn settings(&self, name: Option<&str>) -> Result<Settings, AuthError> {
-        let unnamed = "no profile was named, and the file has no `default_profile`";
-        let name = name.or_else(|| self.default_profile()).ok_or_else(|| self.no_profile(unnamed))?;
-        let stored = self
-            .profiles
-            .get(name)
-            .ok_or_else(|| self.no_profile(&format!("there is no profile {name:?}")))?;
+        let given = name.is_some();
+        let name = name.or_else(|| self.default_profile()).ok_or_else(|| self.unnamed())?;
+        let stored = self.profiles.get(name).ok_or_else(|| self.unknown(name, given))?;
         let entries = stored.entries.as_ref().map_err(Clone::clone)?;
         let settings = Settings::new(format!("profile.{name}"))
             .labelled(name)
@@ -196,11 +205,36 @@ impl Config {
         Ok(profile)
     }
 
-    fn no_profile(&self, what: &str) -> AuthError {
+    fn unnamed(&self) -> AuthError {
+        let Some(first) = self.profiles().next() else {
+            return AuthError::configuration("the file has no profile: one is a table [profile.NAME]")
+                .with_origin(self.path.display().to_string());
+        };
+        AuthError::configuration(format!(
+            "no profile was named, and the file has no `default_profile`: name one (`--profile NAME`), or write \
+             `default_profile = {first:?}` at the top of the file (there are: {})",
+            self.names()
+        ))
+        .with_origin(self.path.display().to_string())
+    }
+
+    fn unknown(&self, name: &str, given: bool) -> AuthError {
+        let meant = closest(name, self.profiles());
+        let names = self.names();
+        let path = self.path.display();
+        match self.default_profile.as_ref().filter(|_| !given) {
+            Some(default) => AuthError::configuration(format!(
+                "`default_profile` is {name:?}, but there is no profile of that name{meant} (there are: {names})"
+            ))
+            .with_origin(format!("{path}, line {}", default.line)),
+            None => AuthError::configuration(format!("there is no profile {name:?}{meant} (there are: {names})"))
+                .with_origin(path.to_string()),
+        }
+    }
+
+    fn names(&self) -> String {
         let names: Vec<&str> = self.profiles().collect();
-        let names = if names.is_empty() { "none".into() } else { names.join(", ") };
-        AuthError::configuration(format!("{what} (there are: {names})"))
-            .with_origin(self.path.display().to_string())
+        if names.is_empty() { "none".into() } else { names.join(", ") }
     }
 }
 
@@ -209,7 +243,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("path", &self.path)
-            .field("default_profile", &self.default_profile)
+            .field("default_profile", &self.default_profile.as_ref().map(|default| &default.name))
             .field("profiles", &self.profiles.keys().collect::<Vec<_>>())
             .finish()
     }
@@ -278,7 +312,7 @@ impl Source<'_> {
         let line_start =
             self.text.as_bytes().iter().take(at).rposition(|byte| *byte == b'\n').map_or(0, |n| n + 1);
         let column = 1 + self.text.get(line_start..at).map_or(0, |before| before.chars().count());
-        AuthError::configuration(format!("this is no TOML: {message}")).with_origin(format!(
+        AuthError::configuration(format!("this is not valid TOML: {message}")).with_origin(format!(
             "{}, line {}, column {column}",
             self.path.display(),
             self.line(at)

@@ -85,8 +85,9 @@ fn status(home: &Home) -> Value {
 fn a_person_logs_in_works_and_logs_out() {
     let server = server();
     let home = home(&server);
-    assert_fails(&home.run("token"), 3, &["log in first: keyfob login --profile work"]);
+    assert_fails(&home.run("token"), 3, &["log in: keyfob login --profile work"]);
     assert_eq!(status(&home)["freshness"], "none");
+    assert_eq!(home.run("status").err, "log in: keyfob login --profile work\n");
 
     let login = Login::begin(&home);
     assert!(login.said.iter().any(|line| *line == server.url("/device")), "{:?}", login.said);
@@ -151,7 +152,9 @@ fn a_denied_login_keeps_the_old_one() {
     let token = home.run("token").out;
     let login = Login::begin(&home);
     server.deny(&login.code(&server)).unwrap();
-    assert_fails(&login.end(), 1, &["error: ", "HTTP 400", "the earlier login is kept"]);
+    let ran = login.end();
+    assert_fails(&ran, 1, &["error: ", "HTTP 400"]);
+    assert!(ran.err.ends_with("\nthe earlier login is kept as it was\n"), "{}", ran.err);
     assert_eq!(home.run("token").out, token);
 }
 

@@ -6,7 +6,8 @@ use keyfob::{Config, Context, authorize::Policy};
 #[test]
 fn every_profile_of_the_readme_makes_a_session() {
     let guide = include_str!("../docs/configuration.md");
-    let config = Config::parse(guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap(), "x").unwrap();
+    let config =
+        Config::parse(guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap(), "x").unwrap();
     assert!(config.profile(None, &keyfob::registry(), &Context::new()).is_ok());
     let readme = include_str!("../README.md");
     let blocks = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());

@@ -8,11 +8,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 use keyfob_auth_core::{
-    AccessToken, Acquired, AuthError, Context, CredentialProvider, Identity, Keep, Lifetime, Login,
-    SecretString, TokenRequest, async_trait,
+    AccessToken, Acquired, AuthError, Context, CredentialProvider, ExposeSecret as _, Identity, Keep,
+    Lifetime, Login, Presentation, SecretString, TokenRequest, async_trait, jwt_expiry,
     registry::{SecretSource, Settings},
 };
 
@@ -93,7 +94,9 @@ impl CredentialProvider for StaticToken {
 
     async fn acquire(&self, request: &TokenRequest, _: Option<&Login>) -> Result<Acquired, AuthError> {
         let token = match &self.source {
-            Source::Secret(source) => AccessToken::new(source.read().await?).with_lifetime(lifetime(source)),
+            Source::Secret(source) => {
+                read(source).await.map_err(|error| error.with_origin(source.to_string()))?
+            }
             Source::Callback(callback) => callback(request.clone()).await?,
         };
         Ok(Acquired::token(token))
@@ -115,7 +118,34 @@ impl CredentialProvider for StaticToken {
 fn lifetime(source: &SecretSource) -> Lifetime {
     match source {
         SecretSource::Literal(_) | SecretSource::Env(_) => Lifetime::Unlimited,
+        SecretSource::Configured(source, _) => lifetime(source),
         _ => Lifetime::Unknown,
+    }
+}
+
+/// The token that is there, if it is one that can be used.
+async fn read(source: &SecretSource) -> Result<AccessToken, AuthError> {
+    let secret = source.read().await?;
+    // Tokens have no spaces, but what people paste into variables and files has.
+    let token = secret.expose_secret().trim_ascii();
+    if token.is_empty() {
+        return Err(AuthError::not_configured("it is empty"));
+    }
+    let ago = jwt_expiry(token).and_then(|at| SystemTime::now().duration_since(at).ok());
+    if let Some(ago) = ago {
+        return Err(AuthError::refused(format!("the token expired {} ago; replace it", in_words(ago))));
+    }
+    let token = AccessToken::new(token).with_lifetime(lifetime(source));
+    Presentation::bearer(&token)?;
+    Ok(token)
+}
+
+fn in_words(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
     }
 }
 
@@ -138,7 +168,7 @@ impl fmt::Debug for StaticToken {
 
 #[cfg(test)]
 mod tests {
-    use keyfob_auth_core::{ErrorKind, ExposeSecret, registry::Value};
+    use keyfob_auth_core::{ErrorKind, registry::Value};
 
     use super::*;
 
@@ -154,6 +184,36 @@ mod tests {
     async fn a_literal_is_handed_on_and_does_not_expire() {
         let token = acquire(&StaticToken::literal("abc"), TokenRequest::default()).await.unwrap();
         assert_eq!((token.secret().expose_secret(), token.lifetime()), ("abc", Lifetime::Unlimited));
+    }
+
+    #[tokio::test]
+    async fn what_surrounds_a_token_is_not_part_of_it() {
+        let token = acquire(&StaticToken::literal(" abc\r\n\n"), TokenRequest::default()).await.unwrap();
+        assert_eq!(token.secret().expose_secret(), "abc");
+        let blank = acquire(&StaticToken::literal(" \n"), TokenRequest::default()).await.unwrap_err();
+        assert_eq!(blank.kind(), ErrorKind::NotConfigured);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_used_is_refused_with_its_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        // `{"alg":"none"}` and `{"exp":1}`.
+        for (token, said) in [
+            ("eyJhbGciOiJub25lIn0.eyJleHAiOjF9.x", "days ago; replace it"),
+            ("a\nmarker", "no HTTP header can carry"),
+        ] {
+            std::fs::write(&file, token).unwrap();
+            let s = settings(Value::Table(
+                [("file".to_owned(), (Value::String(file.to_str().unwrap().into()), None))].into(),
+            ));
+            let provider = StaticToken::from_settings(&s, &Context::new()).unwrap();
+            let error = acquire(&provider, TokenRequest::default()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused);
+            let text = error.to_string();
+            assert!(text.contains(said) && !text.contains("marker"), "{text}");
+            assert!(text.ends_with("/token, for `token` of profile.work]"), "{text}");
+        }
     }
 
     #[tokio::test]
@@ -211,7 +271,7 @@ mod tests {
         let before = provider.secret_revision();
         std::fs::write(file.path(), "another").unwrap();
         assert_ne!(before, provider.secret_revision());
-        assert_eq!(StaticToken::literal("abc").secret_revision(), None);
+        assert_ne!(StaticToken::literal("a").secret_revision(), StaticToken::literal("b").secret_revision());
     }
 
     #[test]

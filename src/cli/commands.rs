@@ -37,7 +37,14 @@ impl<'a> Commands<'a> {
             Command::Token(how) => token(&self.profile()?, how, console).await?,
             Command::Status(how) => {
                 let report = Report::of(&self.profile()?).await?;
-                console.print(&if how.json { report.json() } else { report.lines(SystemTime::now()) })?;
+                if how.json {
+                    console.print(&report.json())?;
+                } else {
+                    console.print(&report.lines(SystemTime::now()))?;
+                    if let Some(login) = self.hints().login.filter(|_| report.lacks_login()) {
+                        console.say(&format!("log in: {login}"));
+                    }
+                }
             }
             Command::Refresh => refresh(&self.profile()?, console).await?,
             Command::Logout => logout(&self.profile()?, console).await?,

@@ -14,16 +14,32 @@ pub(super) struct Console {
     out: Box<dyn Write>,
     err: Box<dyn Write>,
     terminal: bool,
+    /// Whether all is to be told.
+    verbose: bool,
+    /// Columns and lines of the terminal, else of the smallest that is usual.
+    size: (usize, usize),
     /// Whether the cursor stands behind a line that the next one replaces.
     passing: bool,
 }
 
 impl Console {
     /// This process's streams.
-    pub(super) fn standard() -> Self {
+    pub(super) fn standard(verbose: bool) -> Self {
         let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = io::stderr().is_terminal() && !dumb;
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), terminal, passing: false }
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            terminal,
+            verbose,
+            size: size().unwrap_or((80, 24)),
+            passing: false,
+        }
+    }
+
+    /// How many columns and lines a person sees.
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.size
     }
 
     /// Whether a person sees what is said, on a terminal that can go back in its line.
@@ -47,7 +63,7 @@ impl Console {
 
     /// Says what went wrong, with all its causes.
     pub(super) fn say_error(&mut self, error: &(dyn Error + 'static)) {
-        for (n, text) in exit::chain(error).iter().enumerate() {
+        for (n, text) in exit::chain(error, self.verbose).iter().enumerate() {
             self.say(&format!("{} {}", if n == 0 { "error:" } else { "  caused by:" }, printable(text)));
         }
     }
@@ -73,6 +89,17 @@ impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Console").field("terminal", &self.terminal).finish_non_exhaustive()
     }
+}
+
+#[cfg(unix)]
+fn size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+    Some((size.ws_col.into(), size.ws_row.into())).filter(|size| *size != (0, 0))
+}
+
+#[cfg(not(unix))]
+fn size() -> Option<(usize, usize)> {
+    None
 }
 
 const ERASE_LINE: &str = "\x1b[K";
@@ -102,7 +129,13 @@ mod capture {
         pub(in crate::cli) fn captured(terminal: bool) -> (Self, Written) {
             let written = Written::default();
             let (out, err) = (Box::new(written.out.clone()), Box::new(written.err.clone()));
-            (Self { out, err, terminal, passing: false }, written)
+            let size = (80, 50);
+            (Self { out, err, terminal, verbose: false, size, passing: false }, written)
+        }
+
+        pub(in crate::cli) fn with_size(mut self, columns: usize, lines: usize) -> Self {
+            self.size = (columns, lines);
+            self
         }
     }
 

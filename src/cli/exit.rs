@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, process::ExitCode};
 
-use keyfob_auth_core::{AuthError, ErrorKind};
+use keyfob_auth_core::{AuthError, ErrorKind, store::StoreError};
 
 use super::console::Console;
 
@@ -40,6 +40,12 @@ impl From<ErrorKind> for Exit {
 #[derive(Debug)]
 pub(super) enum Failure {
     Auth(AuthError),
+    /// A login was not made.
+    Login {
+        error: AuthError,
+        /// Whether there is an earlier one, as it was.
+        kept: bool,
+    },
     /// There is no configuration file.
     NoFile(AuthError),
     /// The standard output took nothing more.
@@ -57,12 +63,19 @@ impl Failure {
     /// Says what happened, its causes and what to do next, and how the command ends.
     pub(super) fn report(self, console: &mut Console, hints: Option<&Hints>) -> Exit {
         match self {
+            Self::Login { error, kept } => {
+                let exit = Self::Auth(error).report(console, hints);
+                if kept {
+                    console.say("the earlier login is kept as it was");
+                }
+                exit
+            }
             Self::Auth(error) => {
                 console.say_error(&error);
                 let exit = Exit::from(error.kind());
                 let login = hints.and_then(|hints| hints.login.as_ref());
                 match (exit, login) {
-                    (Exit::LoginFirst, Some(login)) => console.say(&format!("log in first: {login}")),
+                    (Exit::LoginFirst, Some(login)) => console.say(&format!("log in: {login}")),
                     // Logging in is what was tried.
                     (Exit::LoginFirst, None) => return Exit::Failed,
                     _ => {}
@@ -77,7 +90,7 @@ impl Failure {
             // Who read it has had enough, as `head` has.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Output(error) => {
-                console.say_error(&error);
+                console.say(&format!("error: cannot write to the standard output: {error}"));
                 Exit::Failed
             }
         }
@@ -96,8 +109,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The error and its causes, each once.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+/// The error and its causes, each once. Of those that are others' (an HTTP client's, say), only the innermost says what
+/// happened: the rest only if everything is to be told.
+pub(super) fn chain(error: &(dyn Error + 'static), all: bool) -> Vec<String> {
     /// No chain of causes is that long, unless it bites its own tail.
     const LONGEST: usize = 16;
     let mut texts: Vec<String> = Vec::new();
@@ -105,10 +119,12 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     for _ in 0..LONGEST {
         let Some(cause) = next else { break };
         let text = cause.to_string();
-        if texts.last() != Some(&text) {
+        next = cause.source();
+        let is_shown =
+            all || texts.is_empty() || next.is_none() || cause.is::<AuthError>() || cause.is::<StoreError>();
+        if is_shown && texts.last().is_none_or(|last| !last.contains(&text)) {
             texts.push(text);
         }
-        next = cause.source();
     }
     texts
 }
@@ -120,11 +136,14 @@ Write one. A profile looks like this:
   provider = \"oidc\"
   issuer = \"https://login.example.com\"
   client_id = \"my-client\"
+  scopes = [\"openid\", \"offline_access\"]
   origins = [\"https://api.example.com\"]
 ";
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
     #[test]
@@ -160,13 +179,54 @@ mod tests {
     }
 
     #[test]
+    fn of_others_causes_only_the_innermost_is_told_unless_all_are_asked_for() {
+        let error = || {
+            let inner = io::Error::other(io::Error::other("connection refused"));
+            AuthError::transient("no answer")
+                .with_source(Outer("error sending request", Outer("connect", inner)))
+        };
+        let innermost = ["no answer", "connection refused"];
+        assert_eq!(chain(&error(), false), innermost);
+        assert_eq!(
+            chain(&error(), true),
+            ["no answer", "error sending request", "connect", "connection refused"]
+        );
+        let told = AuthError::transient("no answer: connection refused")
+            .with_source(io::Error::other("connection refused"));
+        assert_eq!(chain(&told, true), ["no answer: connection refused"]);
+    }
+
+    #[derive(Debug)]
+    struct Outer<E>(&'static str, E);
+
+    impl<E> fmt::Display for Outer<E> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl<E: Error + 'static> Error for Outer<E> {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.1)
+        }
+    }
+
+    #[test]
+    fn a_failed_login_is_told_before_what_is_left() {
+        let (mut console, written) = Console::captured(false);
+        let failure = Failure::Login { error: AuthError::refused("denied"), kept: true };
+        assert_eq!(failure.report(&mut console, None), Exit::Failed);
+        assert_eq!(written.err(), "error: denied\nthe earlier login is kept as it was\n");
+    }
+
+    #[test]
     fn log_in_first_names_the_command() {
         let (mut console, written) = Console::captured(false);
         let hints = Hints { login: Some("keyfob login --profile work".into()) };
         let exit =
             Failure::from(AuthError::login_required("there is no login")).report(&mut console, Some(&hints));
         assert_eq!(exit, Exit::LoginFirst);
-        assert!(written.err().ends_with("log in first: keyfob login --profile work\n"), "{}", written.err());
+        assert!(written.err().ends_with("\nlog in: keyfob login --profile work\n"), "{}", written.err());
         let failed_login = Failure::from(AuthError::login_required("still none"));
         assert_eq!(failed_login.report(&mut console, Some(&Hints { login: None })), Exit::Failed);
     }

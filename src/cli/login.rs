@@ -37,15 +37,10 @@ pub(super) async fn run(profile: &Profile, console: &mut Console) -> Result<(), 
     match result {
         Ok(_) => console.say(&told(profile, &Report::of(profile).await?, asked)),
         Err(error) => {
-            if asked {
-                console.say("the login failed");
-            }
             // What cannot be told here is no second failure.
             let before = profile.session.status().await.ok();
-            if before.is_some_and(|status| status.account.is_some() || asked && status.refreshable) {
-                console.say("the earlier login is kept as it was");
-            }
-            return Err(error.into());
+            let kept = before.is_some_and(|status| status.account.is_some() || asked && status.refreshable);
+            return Err(Failure::Login { error, kept });
         }
     }
     Ok(())
@@ -121,11 +116,12 @@ impl<'a> Screen<'a> {
 
     fn code(&mut self, code: &DeviceCode) {
         let (uri, user_code) = (printable(&code.verification_uri), printable(&code.user_code));
-        self.console.say(&format!("\n  Open   {uri}\n  Enter  {user_code}\n"));
         let direct = code.verification_uri_complete.as_ref().unwrap_or(&code.verification_uri);
-        if let Some(picture) = qr(direct) {
+        // Below the picture: what has to be read stays in sight.
+        if let Some(picture) = qr(direct, self.console.size()) {
             self.console.say(&picture);
         }
+        self.console.say(&format!("\n  Open   {uri}\n  Enter  {user_code}\n"));
     }
 
     /// For programs and logs: the address and the code each alone on their line.
@@ -146,13 +142,16 @@ impl<'a> Screen<'a> {
     }
 }
 
-/// The text as a QR code in half blocks, black on white whatever the terminal's colours; `None` if it is too long.
-fn qr(text: &str) -> Option<String> {
-    /// More does not fit into a window of 80 columns.
-    const WIDEST: usize = 77;
-    let code = QrCode::with_error_correction_level(text, EcLevel::L)
-        .ok()
-        .filter(|code| code.width() + 8 <= WIDEST)?;
+/// The text as a QR code in half blocks, black on white whatever the terminal's colours; `None` if a terminal of that many
+/// columns and lines does not show all of it and what is below.
+fn qr(text: &str, (columns, lines): (usize, usize)) -> Option<String> {
+    /// Address, code, what surrounds them, and the countdown.
+    const BELOW: usize = 5;
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok().filter(|code| {
+        // With its quiet zone; two rows of it are one line.
+        let width = code.width() + 8;
+        width < columns && width.div_ceil(2) + BELOW <= lines
+    })?;
     let picture = code.render::<Dense1x2>().build();
     let lines: Vec<String> =
         picture.lines().map(|line| format!("\x1b[38;5;16;48;5;231m{line}\x1b[0m")).collect();
@@ -211,7 +210,23 @@ mod tests {
 
     #[test]
     fn an_address_that_is_too_long_has_no_picture() {
-        assert!(qr(&"x".repeat(10_000)).is_none());
-        assert!(qr("https://idp.example/device").is_some());
+        let (long, short) = ("x".repeat(10_000), "https://idp.example/device");
+        assert!(qr(&long, (80, 50)).is_none());
+        let picture = qr(short, (80, 50)).unwrap();
+        // As many columns as rows, two rows in a line.
+        let lines = picture.lines().count();
+        assert!(qr(short, (lines * 2 + 1, lines + 5)).is_some());
+        assert!(qr(short, (lines * 2 - 2, lines + 5)).is_none() && qr(short, (80, lines + 4)).is_none());
+    }
+
+    #[test]
+    fn address_and_code_are_below_the_picture_and_alone_in_a_small_window() {
+        let (mut console, written) = Console::captured(true);
+        Screen::new(&mut console).show(&device());
+        let text = written.err();
+        assert!(text.rfind('▀') < text.find("Open   "), "{text}");
+        let (console, written) = Console::captured(true);
+        Screen::new(&mut console.with_size(80, 20)).show(&device());
+        assert!(!written.err().contains('▀') && written.err().contains("Open   "), "{}", written.err());
     }
 }

@@ -21,7 +21,7 @@ mod status;
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
-use keyfob_auth_core::{Context, registry::Registry};
+use keyfob_auth_core::{AuthError, Context, registry::Registry};
 use tracing_subscriber::EnvFilter;
 
 use self::{
@@ -50,11 +50,14 @@ pub fn run(registry: Registry) -> ExitCode {
         }
     };
     log(arguments.verbose);
-    let mut console = Console::standard();
+    let mut console = Console::standard(arguments.verbose);
     // Sessions run on the context's executor: this runtime is for signals and the countdown, on this thread.
     let exit = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(supervise(&arguments, &registry, &mut console)),
-        Err(error) => Failure::from(error).report(&mut console, None),
+        Err(error) => {
+            let error = AuthError::refused("the command cannot start").with_source(error);
+            Failure::from(error).report(&mut console, None)
+        }
     };
     exit.into()
 }

@@ -30,6 +30,18 @@ impl Report {
         &self.status
     }
 
+    /// Whether a person has to log in before there is a token.
+    pub(super) fn lacks_login(&self) -> bool {
+        let status = &self.status;
+        let attended = status.identity.grant == "device_code";
+        attended && status.account.is_none() && status.freshness == Freshness::None && !status.refreshable
+    }
+
+    /// Whether it is known to get its tokens without a person. Of other providers' grants nothing is known here.
+    fn needs_no_login(&self) -> bool {
+        matches!(self.status.identity.grant.as_str(), "client_credentials" | "secret" | "callback")
+    }
+
     /// One object; `null` for what is not known.
     pub(super) fn json(&self) -> String {
         let status = &self.status;
@@ -72,6 +84,7 @@ impl Report {
             ("issuer", self.issuer().map(str::to_owned)),
             ("account", self.account().map(str::to_owned)),
             ("scopes", status.scopes.as_ref().filter(|scopes| !scopes.is_empty()).map(ToString::to_string)),
+            ("login", self.needs_no_login().then(|| "not needed".to_owned())),
             ("token", Some(self.validity(now))),
             ("refreshable", Some(if status.refreshable { "yes" } else { "no" }.to_owned())),
             ("store", Some(format!("{}{unsaved}", status.store))),

@@ -38,6 +38,7 @@ fn profiles_are_found_by_name_and_by_default() {
     assert_eq!(only.settings(None).unwrap().label(), "a.b");
     let none_named = Config::parse("[profile.a]\n[profile.b]", "x").unwrap().settings(None).unwrap_err();
     assert!(none_named.to_string().contains("there are: a, b"), "{none_named}");
+    assert!(none_named.to_string().contains("write `default_profile = \"a\"` at the top"), "{none_named}");
 }
 
 #[test]
@@ -45,10 +46,13 @@ fn an_unknown_profile_lists_those_there_are() {
     let config = Config::parse(FILE, "/etc/keyfob.toml").unwrap();
     assert_eq!(
         config.settings(Some("wrok")).unwrap_err().to_string(),
-        "there is no profile \"wrok\" (there are: odd, work) [/etc/keyfob.toml]"
+        "there is no profile \"wrok\"; did you mean `work`? (there are: odd, work) [/etc/keyfob.toml]"
     );
     let absent = Config::parse("default_profile = \"x\"\n[profile.a]", "/c").unwrap();
-    assert!(absent.settings(None).unwrap_err().to_string().contains("no profile \"x\""));
+    assert_eq!(
+        absent.settings(None).unwrap_err().to_string(),
+        "`default_profile` is \"x\", but there is no profile of that name (there are: a) [/c, line 1]"
+    );
     assert!(absent.settings(Some("a")).is_ok());
 }
 
@@ -56,8 +60,10 @@ fn an_unknown_profile_lists_those_there_are() {
 fn errors_at_the_top_name_key_and_line() {
     assert_eq!(
         error("\nprofiles = 3"),
-        "unknown key `profiles`; known here: `default_profile` and the tables [profile.NAME] [/etc/keyfob.toml, line 2]"
+        "unknown key `profiles`; did you mean `profile`? [/etc/keyfob.toml, line 2]"
     );
+    assert!(error("default_profle = \"a\"").contains("; did you mean `default_profile`?"));
+    assert!(error("x = 1").contains("; known here: `default_profile` and the tables [profile.NAME]"));
     assert_eq!(
         error("\n\ndefault_profile = 3"),
         "`default_profile` must be a text, not of type integer [/etc/keyfob.toml, line 3]"

@@ -199,6 +199,11 @@ impl Authorizer {
         headers: &HeaderMap,
     ) -> Verdict {
         let Some(token) = attempt.attached.take() else { return Verdict::Deliver };
+        let signed = matches!(token.presentation(), Presentation::Signed(_));
+        // Only a signer learns from good answers, and nearly all are.
+        if !signed && !status.is_client_error() {
+            return Verdict::Deliver;
+        }
         if self.decide(from).is_none() {
             return Verdict::Deliver;
         }

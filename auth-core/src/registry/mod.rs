@@ -5,12 +5,15 @@ mod settings;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+// For the facade, which tells the same of what it reads by itself.
+#[doc(hidden)]
+pub use self::settings::closest;
 pub use self::{
     secret::SecretSource,
     settings::{Settings, Value},
 };
 use crate::{
-    AuthError, Context, CredentialProvider, Session,
+    AuthError, Context, CredentialProvider, Keep, Session,
     authorize::Origins,
     store::{MemoryStore, TokenStore},
 };
@@ -120,11 +123,13 @@ impl Registry {
             .providers
             .get(&provider_name)
             .ok_or_else(|| self.unknown(settings, "provider", &provider_name, self.providers.keys()))?;
-        let store = self.open_store(settings, context)?;
         let origins = Origins::parse(settings.strings("origins")?.unwrap_or_default())
             .map_err(|error| settings.bad("origins", error.message()))?;
         let provider = factory(settings, context)?;
+        // Its own keys first: a store that is missing would hide what is wrong with them.
+        settings.has("store");
         settings.finish()?;
+        let store = self.open_store(settings, context, provider.keeps())?;
         let session =
             Session::builder(provider).store(store).context(context).label(settings.label()).build()?;
         Ok(Profile {
@@ -136,11 +141,22 @@ impl Registry {
         })
     }
 
-    fn open_store(&self, settings: &Settings, context: &Context) -> Result<Arc<dyn TokenStore>, AuthError> {
+    fn open_store(
+        &self,
+        settings: &Settings,
+        context: &Context,
+        keep: Keep,
+    ) -> Result<Arc<dyn TokenStore>, AuthError> {
         let table = if settings.is_table("store") { settings.table("store")? } else { None };
         let kind = match &table {
             Some(table) => table.require_string("kind")?,
-            None => settings.string("store")?.unwrap_or_else(|| self.default_store.clone()),
+            None => match settings.string("store")? {
+                Some(kind) => kind,
+                None if self.stores.contains_key(&self.default_store) => self.default_store.clone(),
+                // Nothing of it goes to any store.
+                None if keep != Keep::Store => "memory".into(),
+                None => return Err(self.no_default_store(settings)),
+            },
         };
         let factory = self
             .stores
@@ -150,6 +166,20 @@ impl Registry {
         let store = factory(&table, context)?;
         table.finish()?;
         Ok(store)
+    }
+
+    fn no_default_store(&self, settings: &Settings) -> AuthError {
+        let default = &self.default_store;
+        let missing = match self.absent.get(default) {
+            Some(feature) => format!("is not compiled in: turn on keyfob's feature `{feature}`"),
+            None => "is unknown to this program: register it".into(),
+        };
+        settings.bad_at(
+            "store",
+            &format!(
+                "no `store` is given, and the default, `{default}`, {missing}, or write `store = \"memory\"`"
+            ),
+        )
     }
 
     fn unknown<'a>(
@@ -165,11 +195,11 @@ impl Registry {
                 &format!("is {name:?}, which is not compiled in: turn on keyfob's feature `{feature}`"),
             );
         }
-        let meant = settings::closest(name, known.clone().map(String::as_str));
+        let meant = closest(name, known.clone().map(String::as_str));
         let known: Vec<&str> = known.map(String::as_str).collect();
-        settings.bad(
+        settings.bad_at(
             what,
-            &format!("is {name:?}, which nobody registered{meant} (there are: {})", known.join(", ")),
+            &format!("this program has no {what} {name:?}{meant} (there are: {})", known.join(", ")),
         )
     }
 }
@@ -180,5 +210,64 @@ impl fmt::Debug for Registry {
             .field("providers", &self.providers.keys().collect::<Vec<_>>())
             .field("stores", &self.stores.keys().collect::<Vec<_>>())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AccessToken, Acquired, Identity, Login, TokenRequest, async_trait};
+
+    #[derive(Debug)]
+    struct Fixed(Keep);
+
+    #[async_trait]
+    impl CredentialProvider for Fixed {
+        fn identity(&self) -> Identity {
+            Identity::new("fixed")
+        }
+
+        async fn acquire(&self, _: &TokenRequest, _: Option<&Login>) -> Result<Acquired, AuthError> {
+            Ok(Acquired::token(AccessToken::new("abc")))
+        }
+
+        fn keeps(&self) -> Keep {
+            self.0
+        }
+    }
+
+    fn registry() -> Registry {
+        let registry = Registry::new().default_store("file").absent("file", "store-file");
+        registry
+            .provider("kept", |_, _| Ok(Fixed(Keep::Store)))
+            .provider("passing", |settings, _| settings.secret("token").map(|_| Fixed(Keep::Memory)))
+    }
+
+    fn made(provider: &str, keys: &[&str]) -> Result<Profile, AuthError> {
+        let text = |text: &str| Value::String(text.into());
+        let settings = Settings::new("profile.a").with("provider", text(provider), Some(2));
+        let settings =
+            keys.iter().fold(settings, |settings, key| settings.with(*key, text("memory"), Some(3)));
+        registry().profile(&settings, &Context::new())
+    }
+
+    #[test]
+    fn a_default_store_that_is_not_there_matters_only_to_what_is_kept() {
+        assert!(made("passing", &[]).is_ok() && made("kept", &["store"]).is_ok());
+        assert_eq!(
+            made("kept", &[]).unwrap_err().to_string(),
+            "profile.a: no `store` is given, and the default, `file`, is not compiled in: turn on keyfob's feature \
+             `store-file`, or write `store = \"memory\"`"
+        );
+        assert!(made("kept", &["tokn"]).unwrap_err().to_string().contains("unknown key `tokn`"));
+    }
+
+    #[test]
+    fn a_provider_that_nobody_added_is_told_with_those_there_are() {
+        assert_eq!(
+            made("pasing", &[]).unwrap_err().to_string(),
+            "profile.a: this program has no provider \"pasing\"; did you mean `passing`? (there are: kept, passing) \
+             [line 2]"
+        );
     }
 }

@@ -31,6 +31,8 @@ pub enum SecretSource {
     File(PathBuf),
     /// What a program prints; one trailing newline is not part of it. It gets 30 s and no input.
     Command(Vec<String>),
+    /// One of the others, and which key of the configuration names it: errors tell.
+    Configured(Box<Self>, String),
 }
 
 impl SecretSource {
@@ -54,15 +56,17 @@ impl SecretSource {
             }),
             Self::File(path) => {
                 let bytes = fs::read(path).map_err(|error| {
-                    let what = match error.kind() {
+                    self.error(match error.kind() {
                         std::io::ErrorKind::NotFound => AuthError::not_configured("the file does not exist"),
-                        _ => AuthError::configuration("the file cannot be read"),
-                    };
-                    self.error(what.with_source(error))
+                        _ => AuthError::configuration("the file cannot be read").with_source(error),
+                    })
                 })?;
                 self.text(bytes)?
             }
             Self::Command(argv) => self.text(self.run(argv).await?)?,
+            Self::Configured(source, _) => {
+                return Box::pin(source.read()).await.map_err(|error| self.error(error));
+            }
         };
         if secret.is_empty() {
             return Err(self.error(AuthError::not_configured("it is empty")));
@@ -76,6 +80,7 @@ impl SecretSource {
         match self {
             Self::Literal(secret) => secret.expose_secret().hash(&mut hasher),
             Self::Command(_) => return None,
+            Self::Configured(source, _) => return source.revision(),
             Self::Env(name) => Zeroizing::new(env::var(name).unwrap_or_default()).hash(&mut hasher),
             Self::File(path) => {
                 let metadata = fs::metadata(path).ok();
@@ -139,6 +144,7 @@ impl fmt::Display for SecretSource {
             Self::File(path) => write!(f, "file {}", path.display()),
             // Arguments may be secret.
             Self::Command(argv) => write!(f, "command {}", argv.first().map_or("", String::as_str)),
+            Self::Configured(source, key) => write!(f, "{source}, for {key}"),
         }
     }
 }

@@ -190,14 +190,19 @@ impl Settings {
     /// # Errors
     /// If it is something else.
     pub fn strings(&self, key: &str) -> Result<Option<Vec<String>>, AuthError> {
+        self.texts(key, "a list of texts")
+    }
+
+    fn texts(&self, key: &str, meant: &str) -> Result<Option<Vec<String>>, AuthError> {
         let Some(entry) = self.ask(key) else { return Ok(None) };
-        let texts = match &entry.value {
-            Value::List(values) => {
-                values.iter().map(|v| if let Value::String(s) = v { Some(s.clone()) } else { None }).collect()
+        let Value::List(values) = &entry.value else { return Err(self.wrong(key, entry, meant)) };
+        let text = |(n, value): (usize, &Value)| match value {
+            Value::String(text) => Ok(text.clone()),
+            other => {
+                Err(self.bad(key, &format!("must be {meant}, but its item {} is {}", n + 1, other.kind())))
             }
-            _ => None,
         };
-        texts.map(Some).ok_or_else(|| self.wrong(key, entry, "a list of texts"))
+        values.iter().enumerate().map(text).collect::<Result<_, _>>().map(Some)
     }
 
     /// `true` or `false`.
@@ -246,32 +251,47 @@ impl Settings {
     /// # Errors
     /// If it has none of these forms, or is an empty text.
     pub fn secret(&self, key: &str) -> Result<Option<SecretSource>, AuthError> {
+        const FORMS: &str =
+            "a text, { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", …] }";
         let Some(entry) = self.ask(key) else { return Ok(None) };
         let source = match &entry.value {
             Value::String(text) if text.is_empty() => return Err(self.bad(key, "must not be empty")),
-            Value::String(text) => Some(SecretSource::Literal(text.clone().into())),
-            Value::Table(table) if table.len() == 1 => {
-                table.iter().next().and_then(|(form, (value, _))| match (form.as_str(), value) {
-                    ("env", Value::String(name)) if !name.is_empty() => Some(SecretSource::Env(name.clone())),
-                    ("file", Value::String(path)) if !path.is_empty() => {
-                        Some(SecretSource::File(self.resolve(path)))
-                    }
-                    ("command", Value::List(argv)) if !argv.is_empty() => argv
-                        .iter()
-                        .map(|part| if let Value::String(part) = part { Some(part.clone()) } else { None })
-                        .collect::<Option<_>>()
-                        .map(SecretSource::Command),
-                    _ => None,
-                })
+            Value::String(text) => {
+                lock(&self.literals).insert(format!("{}.{key}", self.name));
+                SecretSource::Literal(text.clone().into())
             }
-            _ => None,
+            Value::Table(table) if table.is_empty() => {
+                return Err(self.bad(key, &format!("must be {FORMS}, not an empty table")));
+            }
+            Value::Table(_) => match self.table(key)? {
+                Some(table) => table.secret_form()?,
+                None => return Ok(None),
+            },
+            _ => return Err(self.wrong(key, entry, FORMS)),
         };
-        const FORMS: &str =
-            "a text, { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", …] }";
-        if matches!(source, Some(SecretSource::Literal(_))) {
-            lock(&self.literals).insert(format!("{}.{key}", self.name));
+        Ok(Some(SecretSource::Configured(Box::new(source), format!("`{key}` of {}", self.name))))
+    }
+
+    /// Where this table, that of a secret, says the secret is.
+    fn secret_form(&self) -> Result<SecretSource, AuthError> {
+        const FORMS: [&str; 3] = ["env", "file", "command"];
+        for form in FORMS {
+            self.has(form);
         }
-        source.map(Some).ok_or_else(|| self.wrong(key, entry, FORMS))
+        self.finish()?;
+        if self.entries.len() > 1 {
+            return Err(self.error(format!("{}: only one of {}", self.name, FORMS.join(", ")), self.line));
+        }
+        if let Some(path) = self.path("file")? {
+            return Ok(SecretSource::File(path));
+        }
+        match self.texts("command", "a list: [\"PROGRAM\", …]")? {
+            None => self.require_string("env").map(SecretSource::Env),
+            Some(argv) if argv.first().is_none_or(String::is_empty) => {
+                Err(self.bad("command", "must name a program: [\"PROGRAM\", …]"))
+            }
+            Some(argv) => Ok(SecretSource::Command(argv)),
+        }
     }
 
     /// A table below this one.
@@ -326,8 +346,13 @@ impl Settings {
 
     /// An error about this key, for what only its reader can judge.
     pub fn bad(&self, key: &str, what: &str) -> AuthError {
+        self.bad_at(key, &format!("`{key}` {what}"))
+    }
+
+    /// An error on this key's line, in words that need not begin with it.
+    pub(super) fn bad_at(&self, key: &str, message: &str) -> AuthError {
         let line = self.entries.get(key).map_or(self.line, |entry| entry.line);
-        self.error(format!("{}: `{key}` {what}", self.name), line)
+        self.error(format!("{}: {message}", self.name), line)
     }
 
     fn wrong(&self, key: &str, entry: &Entry, meant: &str) -> AuthError {
@@ -372,9 +397,15 @@ fn list(choices: &[&str]) -> String {
 }
 
 /// `; did you mean "…"?` if one of them is near.
-pub(crate) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let likeness = |candidate: &str| {
+        let likeness = strsim::jaro_winkler(word, candidate);
+        // One slip in a short word (`evn`) is more than that measure forgives.
+        let slip = candidate.chars().count() > 2 && strsim::osa_distance(word, candidate) == 1;
+        if slip { likeness.max(0.9) } else { likeness }
+    };
     known
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .map(|candidate| (likeness(candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| format!("; did you mean `{candidate}`?"))
@@ -428,9 +459,12 @@ mod tests {
         );
         assert_eq!(
             said(s.strings("scopes").unwrap_err()),
-            "profile.work: `scopes` must be a list of texts, not a list [/etc/keyfob.toml, line 4]"
+            "profile.work: `scopes` must be a list of texts, but its item 2 is a whole number [/etc/keyfob.toml, line 4]"
         );
-        assert!(said(s.secret("secret").unwrap_err()).contains("{ env = \"NAME\" }"));
+        assert_eq!(
+            said(s.secret("secret").unwrap_err()),
+            "profile.work.secret: unknown key `envv`; did you mean `env`? [/etc/keyfob.toml, line 5]"
+        );
         let flow = said(s.one_of("flow", &["device", "client_credentials"]).unwrap_err());
         assert!(flow.contains("did you mean `device`?") && flow.contains("line 6"), "{flow}");
         let isuer = said(s.finish().unwrap_err());
@@ -465,6 +499,36 @@ mod tests {
         assert_eq!(s.literal_secrets(), ["profile.a.b.below.token", "profile.a.b.client_secret"]);
         assert_eq!((s.label(), below.label()), ("a.b", "a.b"));
         assert!(s.secret("empty").unwrap_err().to_string().contains("must not be empty [line 7]"));
+    }
+
+    #[test]
+    fn each_wrong_form_of_a_secret_is_told_apart() {
+        let said = |entries: &[(&str, Value)]| {
+            let table =
+                entries.iter().map(|(key, value)| ((*key).to_owned(), (value.clone(), None))).collect();
+            let s = Settings::new("profile.work").with("token", Value::Table(table), Some(2));
+            s.secret("token").unwrap_err().to_string()
+        };
+        for (entries, expected) in [
+            (&[("evn", text("X"))][..], "unknown key `evn`; did you mean `env`?"),
+            (&[("env", text("X")), ("file", text("x"))], "only one of env, file, command"),
+            (&[("env", Value::Integer(1))], "`env` must be a text, not a whole number"),
+            (&[("env", text(""))], "`env` must not be empty"),
+            (&[("file", Value::Bool(true))], "`file` must be a text, not true or false"),
+            (&[("command", text("pass show x"))], "`command` must be a list: [\"PROGRAM\", …], not a text"),
+            (
+                &[("command", Value::List(vec![text("pass"), Value::Integer(1)]))],
+                "but its item 2 is a whole number",
+            ),
+            (&[("command", Value::List(Vec::new()))], "must name a program"),
+            (
+                &[],
+                "{ env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", …] }, not an empty table",
+            ),
+        ] {
+            let said = said(entries);
+            assert!(said.contains(expected), "{said}");
+        }
     }
 
     #[test]

@@ -64,6 +64,13 @@ struct Handle {
     slot: Arc<Slot>,
 }
 
+impl Handle {
+    #[inline]
+    fn serve(&self) -> Option<Token> {
+        self.slot.serve(self.engine.clock.now(), || self.engine.renew_beside(&self.slot))
+    }
+}
+
 /// Makes a [`Session`].
 #[derive(Debug)]
 pub struct SessionBuilder {
@@ -218,7 +225,7 @@ impl Session {
     /// Inside the early window it also sets off a renewal, beside.
     pub fn cached(&self) -> Option<Token> {
         let one = self.serving()?;
-        one.slot.serve(one.engine.clock.now(), || one.engine.renew_beside(&one.slot))
+        one.serve()
     }
 
     /// The header value of the token at hand, if it is valid and is sent in one: the shortest way to it, a load and a
@@ -238,7 +245,10 @@ impl Session {
     /// Loses nothing: the exchange goes on, and the next caller has its result.
     pub async fn token(&self) -> Result<Token, AuthError> {
         match &self.0 {
-            Kind::One(one) => one.engine.token(&one.slot).await,
+            Kind::One(one) => match one.serve() {
+                Some(token) => Ok(token),
+                None => one.engine.token(&one.slot).await,
+            },
             Kind::Chain(chain) => chain.first(What::Token).await,
         }
     }
