@@ -3,7 +3,7 @@
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
-    reason = "helpers of tests, which the lints' exception for tests does not see"
+    reason = "what tests call, which the lints' exception for tests does not see"
 )]
 
 mod attaching;
