@@ -109,13 +109,17 @@ async fn tell() {
     headline(5, "Eight processes share the login");
     let seconds = 3 * LIFE.as_secs();
     let before = server.counters();
+    let began = Instant::now();
     let answered = eight_processes(&server, folder.path(), seconds).await;
     let after = server.counters();
     let renewals = after.requests_of(REFRESH) - before.requests_of(REFRESH);
     println!(
         "  {answered} calls in {seconds} s from 8 processes, across {renewals} renewals, one for each new token"
     );
-    assert!(renewals <= seconds / LIFE.as_secs() + 1, "{renewals}");
+    // The early window opens after 85 percent of a life at the soonest, and the first token may be at its end.
+    let most = (began.elapsed().as_secs_f64() / (0.85 * LIFE.as_secs_f64())) as u64 + 1;
+    assert!(renewals <= most, "{renewals} renewals, {most} at the most");
+    assert_eq!(after.successes_of(REFRESH) - before.successes_of(REFRESH), renewals, "none was refused");
     counts.since(&before, "refresh tokens used twice", |c| (c.reuse, 0));
     counts.since(&before, "logins ended by that", |c| (c.families_killed, 0));
 

@@ -3,13 +3,14 @@
 use std::{
     env, fmt, fs,
     hash::{DefaultHasher, Hash, Hasher},
-    path::PathBuf,
-    process::Stdio,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::process::Command;
+use tokio::{io::AsyncReadExt as _, process::Command};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::AuthError;
@@ -55,9 +56,9 @@ impl SecretSource {
                 }
             }),
             Self::File(path) => {
-                let bytes = fs::read(path).map_err(|error| {
+                let bytes = read_file(path).map_err(|error| {
                     self.error(match error.kind() {
-                        std::io::ErrorKind::NotFound => AuthError::not_configured("the file does not exist"),
+                        io::ErrorKind::NotFound => AuthError::not_configured("the file does not exist"),
                         _ => AuthError::configuration("the file cannot be read").with_source(error),
                     })
                 })?;
@@ -99,19 +100,19 @@ impl SecretSource {
         let mut command = Command::new(program);
         // What it writes to stderr is not shown: asking for a token never prints.
         command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(COMMAND_DEADLINE, command.output())
+        command.stdout(Stdio::piped());
+        let (printed, status) = tokio::time::timeout(COMMAND_DEADLINE, output(command))
             .await
             .map_err(|_| self.error(AuthError::transient("the command did not end within 30 s")))?
             .map_err(|error| {
                 self.error(AuthError::configuration("the command cannot be run").with_source(error))
             })?;
-        if output.status.success() {
-            return Ok(output.stdout);
+        match status {
+            Some(status) if !status.success() => Err(self.error(AuthError::configuration(format!(
+                "the command failed ({status}); run it by hand to see why"
+            )))),
+            _ => Ok(printed),
         }
-        Err(self.error(AuthError::configuration(format!(
-            "the command failed ({}); run it by hand to see why",
-            output.status
-        ))))
     }
 
     fn text(&self, bytes: Vec<u8>) -> Result<Zeroizing<String>, AuthError> {
@@ -134,6 +135,25 @@ impl SecretSource {
     fn error(&self, error: AuthError) -> AuthError {
         error.with_origin(self.to_string())
     }
+}
+
+/// Reads a file, but no more of it than any secret has: it may be a device that never ends.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What a program prints, and how it ended; of one that prints more than any secret has, so much, and it is ended.
+async fn output(mut command: Command) -> io::Result<(Vec<u8>, Option<ExitStatus>)> {
+    let mut child = command.spawn()?;
+    let mut printed = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(LARGEST as u64 + 1).read_to_end(&mut printed).await?;
+    }
+    // Dropped, it is killed.
+    let status = if printed.len() > LARGEST { None } else { Some(child.wait().await?) };
+    Ok((printed, status))
 }
 
 impl fmt::Display for SecretSource {
@@ -183,6 +203,16 @@ mod tests {
         let error = SecretSource::File(file).read().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotConfigured);
         assert_eq!(sh("echo abc").read().await.unwrap().expose_secret(), "abc");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_never_ends_is_no_secret() {
+        for source in [SecretSource::File("/dev/zero".into()), sh("yes")] {
+            let error = source.read().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.to_string().contains("larger than any secret"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -29,7 +29,8 @@ impl Chain {
         self.links.get(self.serving.load(Ordering::Relaxed))
     }
 
-    /// Asks one link after another, unless the one that served last has a token at hand. Only "not configured here" and "log in first" lead on to the next.
+    /// Asks one link after another, unless the one that served last has a token at hand. Only "not configured here" and
+    /// "log in first" lead on to the next.
     pub(crate) async fn first(&self, what: What) -> Outcome {
         // Nobody waits for others while the one that served last has a token that works.
         if let (What::Token, Some(token)) = (what, self.serving().and_then(Session::cached)) {

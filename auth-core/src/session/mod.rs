@@ -409,10 +409,7 @@ impl Session {
         one.engine.status(&one.slot).await
     }
 
-    /// What happens to it from now on.
-    ///
-    /// # Panics
-    /// Never. A chain without links tells nothing.
+    /// What happens to it from now on: of a chain, to the session that served last. One without links tells nothing.
     pub fn watch(&self) -> Events {
         match self.serving() {
             Some(one) => one.engine.events.watch(),
