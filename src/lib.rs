@@ -71,7 +71,13 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `oidc` | | [`oidc`]: OAuth 2.0 and OpenID Connect (`provider = "oidc"`) |
-//! | `static` | | [`static_token`]: literals and callbacks (`provider = "static"`) |
+//! | `keycloak` | | [`keycloak`]: Keycloak, and the USNAN SDK's session (`provider = "keycloak"`, `store = "usnan"`); implies `oidc` and `jose` |
+//! | `nemo` | | [`nemo`]: NVIDIA NeMo Platform (`provider = "nemo"`); implies `oidc` |
+//! | `sfapi` | | [`sfapi`]: the NERSC Superfacility API (`provider = "sfapi"`); implies `oidc` and `jose` |
+//! | `static` | | [`static_token`]: tokens that are given (`provider = "static"`), and CAVE's (`provider = "cave"`) |
+//! | `browser` | | opens the person's browser at a login; without it the URL is only shown |
+//! | `jose` | | keys and signatures: signed client assertions, DPoP, certificates, and the signatures of ID tokens; needs OpenSSL |
+//! | `vendored-openssl` | | builds OpenSSL from source, for machines without its headers; implies `jose` |
 //! | `store-file` | | [`store_file`]: logins in private files (`store = "file"`) |
 //! | `config` | | [`Config`]: profiles from a TOML file |
 //! | `cli` | | [`cli`]: the `keyfob` command; implies `config` |
@@ -88,8 +94,14 @@ pub mod cli;
 mod config;
 
 pub use keyfob_auth_core::*;
+#[cfg(feature = "keycloak")]
+pub use keyfob_provider_keycloak as keycloak;
+#[cfg(feature = "nemo")]
+pub use keyfob_provider_nemo as nemo;
 #[cfg(feature = "oidc")]
 pub use keyfob_provider_oidc as oidc;
+#[cfg(feature = "sfapi")]
+pub use keyfob_provider_sfapi as sfapi;
 #[cfg(feature = "static")]
 pub use keyfob_provider_static as static_token;
 #[cfg(feature = "store-file")]
@@ -110,10 +122,24 @@ pub fn registry() -> Registry {
     #[cfg(not(feature = "oidc"))]
     let registry = registry.absent("oidc", "oidc");
 
+    #[cfg(feature = "keycloak")]
+    let registry = registry
+        .provider("keycloak", keycloak::Keycloak::from_settings)
+        .store("usnan", keycloak::usnan::UsnanStore::from_settings);
+    #[cfg(not(feature = "keycloak"))]
+    let registry = registry.absent("keycloak", "keycloak").absent("usnan", "keycloak");
+
+    #[cfg(feature = "sfapi")]
+    let registry = registry.provider("sfapi", sfapi::Sfapi::from_settings);
+    #[cfg(not(feature = "sfapi"))]
+    let registry = registry.absent("sfapi", "sfapi");
+
     #[cfg(feature = "static")]
-    let registry = registry.provider("static", static_token::StaticToken::from_settings);
+    let registry = registry
+        .provider("static", static_token::StaticToken::from_settings)
+        .provider("cave", static_token::Cave::from_settings);
     #[cfg(not(feature = "static"))]
-    let registry = registry.absent("static", "static");
+    let registry = registry.absent("static", "static").absent("cave", "static");
 
     #[cfg(feature = "store-file")]
     let registry = registry.store("file", |settings, _| {

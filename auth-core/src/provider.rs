@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use http::{HeaderMap, StatusCode, Uri};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +102,16 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
     fn present(&self, token: &AccessToken, login: Option<&Login>) -> Result<Presentation, AuthError> {
         let _ = login;
         Presentation::bearer(token)
+    }
+
+    /// Whether this redirect says that the token is no good: a login page in the place of an answer. The error is the
+    /// caller's if there is no other token; it says what to do next. By default only a 401 says so (RFC 6750 section 3).
+    ///
+    /// It is asked of answers with a 3xx status that came from listed origins to requests with a token, on the caller's own
+    /// task, so it must be quick. `from` is where the answer came from.
+    fn refusal(&self, from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<AuthError> {
+        let _ = (from, status, headers);
+        None
     }
 
     /// What may be kept. By default memory only: a literal or a managed identity's token must never be copied to disk.

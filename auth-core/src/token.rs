@@ -113,6 +113,7 @@ pub struct AccessToken {
     refresh_in: Option<Duration>,
     binding: Binding,
     age: Option<Duration>,
+    reread_after: Option<Duration>,
 }
 
 impl AccessToken {
@@ -125,6 +126,7 @@ impl AccessToken {
             refresh_in: None,
             binding: Binding::None,
             age: None,
+            reread_after: None,
         }
     }
 
@@ -172,6 +174,14 @@ impl AccessToken {
         self
     }
 
+    /// Says that its source may hold another one at any time (a file, whose reading costs nothing): it is asked again after
+    /// so long, and this token is not served any longer without that. When it expires is [said](Self::with_lifetime) apart.
+    #[must_use]
+    pub fn with_reread_after(mut self, after: Duration) -> Self {
+        self.reread_after = Some(after);
+        self
+    }
+
     /// The token itself.
     pub fn secret(&self) -> &SecretString {
         &self.secret
@@ -195,6 +205,11 @@ impl AccessToken {
     /// What it is bound to.
     pub fn binding(&self) -> &Binding {
         &self.binding
+    }
+
+    /// After how long its source is asked again, whatever its life.
+    pub fn reread_after(&self) -> Option<Duration> {
+        self.reread_after
     }
 
     /// How long ago its request was sent, if the provider measured it.

@@ -1,13 +1,23 @@
-//! Client authentication (RFC 6749 section 2.3).
+//! Client authentication (RFC 6749 section 2.3, RFC 7523, RFC 8705).
+
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use keyfob_auth_core::{AuthError, ExposeSecret, SecretString, registry::SecretSource};
-use reqwest::header::HeaderValue;
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use crate::http::Form;
+use crate::{
+    assertion::{AssertionOptions, Audience, client_assertion},
+    callback::SecretCallback,
+    http::Form,
+    signer::Signer,
+};
+
+/// `client_assertion_type` (RFC 7523 section 2.2).
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// How the client says who it is: as in the metadata `token_endpoint_auth_methods_supported` (RFC 8414 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,73 +27,232 @@ pub enum ClientAuth {
     None,
     /// `client_secret_basic`: HTTP Basic, with both halves form-encoded first (RFC 6749 section 2.3.1).
     ClientSecretBasic,
+    /// `client_secret_basic_raw`: HTTP Basic with both halves as they are, for servers that do not decode them.
+    ClientSecretBasicRaw,
     /// `client_secret_post`: the secret in the body (RFC 6749 section 2.3.1), for servers that know no better.
     ClientSecretPost,
+    /// `client_secret_jwt`: an assertion with a MAC by the secret (RFC 7523 section 2.2, OpenID Connect Core section 9).
+    ClientSecretJwt,
+    /// `private_key_jwt`: an assertion signed with a private key (RFC 7523 section 2.2, OpenID Connect Core section 9).
+    PrivateKeyJwt,
+    /// `tls_client_auth`: a certificate of an authority that the server knows (RFC 8705 section 2.1).
+    TlsClientAuth,
+    /// `self_signed_tls_client_auth`: a certificate that the server knows itself (RFC 8705 section 2.2).
+    SelfSignedTlsClientAuth,
 }
 
 impl ClientAuth {
+    /// All of them, in the order of [`Self::NAMES`].
+    const ALL: [Self; 8] = [
+        Self::None,
+        Self::ClientSecretBasic,
+        Self::ClientSecretBasicRaw,
+        Self::ClientSecretPost,
+        Self::ClientSecretJwt,
+        Self::PrivateKeyJwt,
+        Self::TlsClientAuth,
+        Self::SelfSignedTlsClientAuth,
+    ];
+
     /// The names that the standards give them, in the order of the variants.
-    pub(crate) const NAMES: [&'static str; 3] = ["none", "client_secret_basic", "client_secret_post"];
+    pub(crate) const NAMES: [&'static str; 8] = [
+        "none",
+        "client_secret_basic",
+        "client_secret_basic_raw",
+        "client_secret_post",
+        "client_secret_jwt",
+        "private_key_jwt",
+        "tls_client_auth",
+        "self_signed_tls_client_auth",
+    ];
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        [Self::None, Self::ClientSecretBasic, Self::ClientSecretPost].into_iter().find(|a| a.as_str() == name)
+        Self::ALL.into_iter().find(|method| method.as_str() == name)
     }
 
     /// The name in the standards: `client_secret_basic`.
     pub fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+/// Where the key of an assertion comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Keys {
+    /// Somebody else's signer.
+    Signer(Arc<dyn Signer>),
+    /// A key that is read here, and read again when it changes.
+    #[cfg(feature = "jose")]
+    Source(Arc<crate::jose::KeySource>),
+}
+
+impl Keys {
+    pub(crate) async fn signer(&self) -> Result<Arc<dyn Signer>, AuthError> {
         match self {
-            Self::None => Self::NAMES[0],
-            Self::ClientSecretBasic => Self::NAMES[1],
-            Self::ClientSecretPost => Self::NAMES[2],
+            Self::Signer(signer) => Ok(Arc::clone(signer)),
+            #[cfg(feature = "jose")]
+            Self::Source(source) => source.signer().await,
         }
+    }
+
+    pub(crate) fn revision(&self) -> Option<u64> {
+        match self {
+            Self::Signer(_) => None,
+            #[cfg(feature = "jose")]
+            Self::Source(source) => {
+                source.revision().map(|all| all.iter().fold(0, |sum: u64, one| sum.rotate_left(17) ^ one))
+            }
+        }
+    }
+}
+
+/// What proves that a client is the one it names.
+#[derive(Clone)]
+pub(crate) enum Proof {
+    Nothing,
+    Basic { secret: SecretSource, raw: bool },
+    Post(SecretSource),
+    /// A MAC of an assertion, by this algorithm.
+    #[cfg(feature = "jose")]
+    SecretJwt { secret: SecretSource, algorithm: String, options: AssertionOptions },
+    KeyJwt { keys: Keys, options: AssertionOptions },
+    /// An assertion that somebody else made: a platform's, for workload identity.
+    Federated(SecretCallback),
+    /// The certificate that the connection was made with.
+    Certificate,
+}
+
+impl Proof {
+    /// Whether it says for which server it is.
+    pub(crate) fn names_audience(&self) -> bool {
+        match self {
+            #[cfg(feature = "jose")]
+            Self::SecretJwt { .. } => true,
+            Self::KeyJwt { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Basic { .. } => "Basic",
+            Self::Post(_) => "Post",
+            #[cfg(feature = "jose")]
+            Self::SecretJwt { .. } => "SecretJwt",
+            Self::KeyJwt { .. } => "KeyJwt",
+            Self::Federated(_) => "Federated",
+            Self::Certificate => "Certificate",
+        })
     }
 }
 
 /// A client, and what proves that it is that client.
 #[derive(Clone, Debug)]
-pub(crate) enum Client {
-    Public { id: String },
-    Basic { id: String, secret: SecretSource },
-    Post { id: String, secret: SecretSource },
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) proof: Proof,
 }
+
+/// The headers of a request that authenticate its client.
+pub(crate) type Headers = Vec<(HeaderName, HeaderValue)>;
 
 impl Client {
     pub(crate) fn id(&self) -> &str {
-        match self {
-            Self::Public { id } | Self::Basic { id, .. } | Self::Post { id, .. } => id,
+        &self.id
+    }
+
+    /// Whether it proves anything: who does not is a public client.
+    pub(crate) fn is_confidential(&self) -> bool {
+        !matches!(self.proof, Proof::Nothing)
+    }
+
+    /// Whether [`authenticate`](Self::authenticate) puts the id into the form.
+    pub(crate) fn names_itself_in_forms(&self) -> bool {
+        match &self.proof {
+            Proof::Basic { .. } => false,
+            Proof::KeyJwt { options, .. } => !options.alone,
+            _ => true,
         }
     }
 
-    pub(crate) fn secret(&self) -> Option<&SecretSource> {
-        match self {
-            Self::Public { .. } => None,
-            Self::Basic { secret, .. } | Self::Post { secret, .. } => Some(secret),
+    /// Changes when the secret or the key does.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        match &self.proof {
+            Proof::Basic { secret, .. } | Proof::Post(secret) => secret.revision(),
+            #[cfg(feature = "jose")]
+            Proof::SecretJwt { secret, .. } => secret.revision(),
+            Proof::KeyJwt { keys, .. } => keys.revision(),
+            Proof::Federated(assertion) => assertion.revision(),
+            Proof::Nothing | Proof::Certificate => None,
         }
     }
 
-    /// Adds to a form what authenticates it, by exactly one method; what goes into the header `Authorization` is
-    /// returned. The secret is read now.
-    pub(crate) async fn authenticate(&self, form: &mut Form) -> Result<Option<HeaderValue>, AuthError> {
-        match self {
-            Self::Public { id } => form.push("client_id", id),
-            Self::Basic { id, secret } => return basic(id, &secret.read().await?).map(Some),
-            Self::Post { id, secret } => {
+    /// Adds to a form what authenticates it, by exactly one method; what goes into headers is returned. Secrets and keys
+    /// are read now.
+    pub(crate) async fn authenticate(
+        &self,
+        form: &mut Form,
+        audience: &Audience<'_>,
+        now: SystemTime,
+    ) -> Result<Headers, AuthError> {
+        let id = &self.id;
+        let assertion = match &self.proof {
+            Proof::Basic { secret, raw } => {
+                return Ok(vec![(AUTHORIZATION, basic(id, &secret.read().await?, *raw)?)]);
+            }
+            // RFC 8705 section 2: the id tells the server which client's certificate to expect.
+            Proof::Nothing | Proof::Certificate => {
+                form.push("client_id", id);
+                return Ok(Vec::new());
+            }
+            Proof::Post(secret) => {
                 form.push("client_id", id);
                 form.push("client_secret", secret.read().await?.expose_secret());
+                return Ok(Vec::new());
             }
+            #[cfg(feature = "jose")]
+            Proof::SecretJwt { secret, algorithm, options } => {
+                let secret_text = secret.read().await?;
+                let signer = crate::jose::HmacKey::new(algorithm, &secret_text)
+                    .map_err(|error| error.with_origin(secret.to_string()))?;
+                client_assertion(&signer, id, audience, options, now).await?
+            }
+            Proof::KeyJwt { keys, options } => {
+                client_assertion(&*keys.signer().await?, id, audience, options, now).await?
+            }
+            Proof::Federated(assertion) => assertion.get().await?,
+        };
+        if self.names_itself_in_forms() {
+            form.push("client_id", id);
         }
-        Ok(None)
+        form.push("client_assertion_type", ASSERTION_TYPE);
+        form.push("client_assertion", assertion.expose_secret());
+        Ok(Vec::new())
     }
 }
 
-/// `Basic base64(form(id):form(secret))`.
-fn basic(id: &str, secret: &SecretString) -> Result<HeaderValue, AuthError> {
+/// `Basic base64(form(id):form(secret))`, or of both as they are.
+fn basic(id: &str, secret: &SecretString, raw: bool) -> Result<HeaderValue, AuthError> {
     let secret = secret.expose_secret();
     // Sizes are the most there can be, so that no buffer grows and leaves a copy behind.
     let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
-    pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
-    pair.push(':');
-    pair.extend(form_urlencoded::byte_serialize(secret.as_bytes()));
+    if raw {
+        if id.contains(':') {
+            return Err(AuthError::configuration(
+                "`client_id` has a colon, which client_secret_basic_raw cannot send; use client_secret_basic",
+            ));
+        }
+        pair.push_str(id);
+        pair.push(':');
+        pair.push_str(secret);
+    } else {
+        pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
+        pair.push(':');
+        pair.extend(form_urlencoded::byte_serialize(secret.as_bytes()));
+    }
     let mut header = Zeroizing::new(String::with_capacity("Basic ".len() + 4 * pair.len().div_ceil(3)));
     header.push_str("Basic ");
     STANDARD.encode_string(pair.as_bytes(), &mut header);
@@ -98,8 +267,8 @@ fn basic(id: &str, secret: &SecretString) -> Result<HeaderValue, AuthError> {
 mod tests {
     use super::*;
 
-    fn encoded(id: &str, secret: &str) -> String {
-        let value = basic(id, &secret.into()).unwrap();
+    fn encoded(id: &str, secret: &str, raw: bool) -> String {
+        let value = basic(id, &secret.into(), raw).unwrap();
         assert!(value.is_sensitive());
         let base64 = value.to_str().unwrap().strip_prefix("Basic ").unwrap().to_owned();
         String::from_utf8(STANDARD.decode(base64).unwrap()).unwrap()
@@ -108,7 +277,7 @@ mod tests {
     #[test]
     fn client_secret_basic_form_encodes_both_halves_before_base64() {
         // RFC 6749 section 2.3.1's own example.
-        let value = basic("s6BhdRkqt3", &"7Fjfp0ZBr1KtDRbnfVdmIw".into()).unwrap();
+        let value = basic("s6BhdRkqt3", &"7Fjfp0ZBr1KtDRbnfVdmIw".into(), false).unwrap();
         assert_eq!(value.to_str().unwrap(), "Basic czZCaGRSa3F0Mzo3RmpmcDBaQnIxS3REUmJuZlZkbUl3");
         for (id, secret, pair) in [
             ("my:client", "a:b", "my%3Aclient:a%3Ab"),
@@ -119,30 +288,45 @@ mod tests {
             ("x", " %&+£€", "x:+%25%26%2B%C2%A3%E2%82%AC"),
             ("", "", ":"),
         ] {
-            assert_eq!(encoded(id, secret), pair);
+            assert_eq!(encoded(id, secret, false), pair);
         }
+    }
+
+    #[test]
+    fn raw_basic_leaves_both_halves_as_they_are() {
+        assert_eq!(encoded("a@b", "100%:+ ", true), "a@b:100%:+ ");
+        assert!(basic("a:b", &"secret".into(), true).is_err(), "the server would cut it elsewhere");
     }
 
     #[tokio::test]
     async fn exactly_one_method_is_used() {
         let secret = SecretSource::Literal("s3 cret".into());
-        let id = || "id".to_owned();
-        for (client, body, header) in [
-            (Client::Public { id: id() }, "client_id=id", false),
-            (Client::Basic { id: id(), secret: secret.clone() }, "", true),
-            (Client::Post { id: id(), secret }, "client_id=id&client_secret=s3+cret", false),
+        let federated = SecretCallback::Source(SecretSource::Literal("jwt".into()));
+        let assertion = format!(
+            "client_id=id&client_assertion_type={}&client_assertion=jwt",
+            ASSERTION_TYPE.replace(':', "%3A")
+        );
+        for (proof, body, header) in [
+            (Proof::Nothing, "client_id=id", false),
+            (Proof::Certificate, "client_id=id", false),
+            (Proof::Basic { secret: secret.clone(), raw: false }, "", true),
+            (Proof::Post(secret), "client_id=id&client_secret=s3+cret", false),
+            (Proof::Federated(federated), assertion.as_str(), false),
         ] {
+            let client = Client { id: "id".into(), proof };
             let mut form = Form::default();
-            let value = client.authenticate(&mut form).await.unwrap();
-            assert_eq!((form.as_str(), value.is_some()), (body, header));
+            let audience = Audience { issuer: "https://idp.example", token_endpoint: "https://idp.example/t" };
+            let headers = client.authenticate(&mut form, &audience, SystemTime::UNIX_EPOCH).await.unwrap();
+            assert_eq!((form.as_str(), headers.len() == 1), (body, header));
         }
     }
 
     #[test]
-    fn names_are_the_standards() {
-        for name in ClientAuth::NAMES {
-            assert_eq!(ClientAuth::from_name(name).map(ClientAuth::as_str), Some(name));
+    fn names_are_in_the_order_of_the_variants() {
+        for (method, name) in ClientAuth::ALL.into_iter().zip(ClientAuth::NAMES) {
+            assert_eq!(method.as_str(), name);
+            assert_eq!(ClientAuth::from_name(name), Some(method));
         }
-        assert_eq!(ClientAuth::from_name("private_key_jwt"), None);
+        assert_eq!(ClientAuth::from_name("basic"), None);
     }
 }

@@ -62,19 +62,28 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn no_answer_panics(status in 100u16..600, body in bodies(), spends_login: bool) {
-        let reply = Reply { status, retry_after: None, body: Zeroizing::new(body), origin: String::new() };
+        let reply = Reply {
+            status,
+            headers: reqwest::header::HeaderMap::new(),
+            retry_after: None,
+            body: Zeroizing::new(body),
+            origin: String::new(),
+        };
         let asked = Asked { spends_login, ..Asked::default() };
-        if let Err(error) = token_endpoint::read(&reply, &asked) {
+        if let Err(error) = token_endpoint::read(&reply, &asked, None) {
             let _ = error.to_string();
         }
         grant::read_device_authorization(&reply);
+        let _ = crate::introspection::read(&reply);
+        let _ = crate::user_info::read(&reply);
+        let _ = grant::authorization_code::read_pushed(&reply);
     }
 
     #[test]
     fn no_metadata_panics(body in bodies()) {
         if let Ok(metadata) = Metadata::parse("https://idp.example", false, &body) {
-            for which in [Which::Token, Which::DeviceAuthorization, Which::Revocation] {
-                let _ = metadata.endpoint(which);
+            for which in Which::ALL {
+                let _ = metadata.endpoint(which, true);
             }
         }
     }
@@ -82,11 +91,12 @@ proptest! {
     #[test]
     fn no_id_token_panics(header in bodies(), payload in bodies(), other in any::<String>()) {
         use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-        let expected = Expected { issuer: "https://idp.example", client_id: "x", now: SystemTime::now() };
+        let expected = Expected::new("https://idp.example", "x", SystemTime::now());
         let signed = format!("{}.{}.{other}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(&payload));
         let good = format!("eyJhbGciOiJSUzI1NiJ9.{}.x", URL_SAFE_NO_PAD.encode(&payload));
         for token in [signed, good, other] {
-            let _ = id_token::read(&token, &expected);
+            let _ = id_token::account_of_login(&token, &expected);
+            let _ = id_token::account_of_renewal(&token, &Expected { former: Some(&token), ..expected }, None);
         }
     }
 

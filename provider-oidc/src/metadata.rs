@@ -1,31 +1,19 @@
 //! Discovery: OpenID Connect Discovery 1.0 section 4, and RFC 8414 section 3.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use keyfob_auth_core::{AuthError, Context};
+use keyfob_auth_core::AuthError;
 use serde_json::{Map, Value};
-use tokio::time::{Instant, timeout};
 
 use crate::{
-    http::{self, Endpoint, Reply},
+    document::Remembered,
+    http::{Endpoint, Http, Reply},
     json,
+    recent::Recent,
 };
 
 /// How long a document is used before it is fetched anew.
 const FRESH: Duration = Duration::from_secs(3600);
-/// How long a document that could not be fetched anew is used before the next attempt.
-const RETRY: Duration = Duration::from_secs(60);
-/// The longest that fetching anew may take while there is an old document: a renewal waits for it.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How many issuers are remembered.
-const MOST: usize = 1024;
 
 /// What an authorization server says of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,25 +27,56 @@ pub(crate) struct Metadata {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
     Token,
+    Authorization,
+    PushedAuthorization,
     DeviceAuthorization,
     Revocation,
+    Introspection,
+    UserInfo,
+    EndSession,
+    Keys,
 }
 
 impl Which {
+    /// All of them.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Token,
+        Self::Authorization,
+        Self::PushedAuthorization,
+        Self::DeviceAuthorization,
+        Self::Revocation,
+        Self::Introspection,
+        Self::UserInfo,
+        Self::EndSession,
+        Self::Keys,
+    ];
+
     /// Its name in a document and in the settings.
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Token => "token_endpoint",
+            Self::Authorization => "authorization_endpoint",
+            Self::PushedAuthorization => "pushed_authorization_request_endpoint",
             Self::DeviceAuthorization => "device_authorization_endpoint",
             Self::Revocation => "revocation_endpoint",
+            Self::Introspection => "introspection_endpoint",
+            Self::UserInfo => "userinfo_endpoint",
+            Self::EndSession => "end_session_endpoint",
+            Self::Keys => "jwks_uri",
         }
     }
 
     fn offers(self) -> &'static str {
         match self {
             Self::Token => "tokens",
+            Self::Authorization => "browser login",
+            Self::PushedAuthorization => "pushed authorization requests",
             Self::DeviceAuthorization => "device login",
             Self::Revocation => "revocation",
+            Self::Introspection => "introspection",
+            Self::UserInfo => "user info",
+            Self::EndSession => "logout",
+            Self::Keys => "keys",
         }
     }
 }
@@ -80,16 +99,19 @@ impl Metadata {
         }
     }
 
-    /// The endpoint, if the document names it.
+    /// The endpoint, if the document names it; for a client with a certificate the one that asks for it (RFC 8705 section
+    /// 5), if there is one.
     ///
     /// # Errors
     /// If it names none, or one that no secret may be sent to.
-    pub(crate) fn endpoint(&self, which: Which) -> Result<Endpoint, AuthError> {
+    pub(crate) fn endpoint(&self, which: Which, certified: bool) -> Result<Endpoint, AuthError> {
         let key = which.key();
         let bad = |what: &str| {
             AuthError::configuration(format!("the server's `{key}` {what}")).with_origin(self.issuer.clone())
         };
-        let Some(text) = json::text(self.members.get(key)) else {
+        let alias = self.members.get("mtls_endpoint_aliases").and_then(|aliases| aliases.get(key));
+        let text = json::text(alias.filter(|_| certified)).or_else(|| json::text(self.members.get(key)));
+        let Some(text) = text else {
             return Err(AuthError::refused(format!(
                 "the server offers no {}: its metadata names no `{key}`",
                 which.offers()
@@ -103,97 +125,33 @@ impl Metadata {
             Err(bad("is on this machine, but the issuer is not"))
         }
     }
+
+    /// Whether the document names the endpoint.
+    pub(crate) fn names(&self, which: Which) -> bool {
+        json::text(self.members.get(which.key())).is_some()
+    }
+
+    /// Whether a member is `true`: `require_pushed_authorization_requests`.
+    pub(crate) fn says(&self, member: &str) -> bool {
+        self.members.get(member).and_then(Value::as_bool) == Some(true)
+    }
+
+    /// The texts of a list: `response_modes_supported`. `None` if there is no such list.
+    pub(crate) fn list(&self, member: &str) -> Option<Vec<&str>> {
+        Some(self.members.get(member)?.as_array()?.iter().filter_map(Value::as_str).collect())
+    }
 }
 
 /// The documents that a context's providers share, by issuer.
-#[derive(Default)]
-pub(crate) struct Documents {
-    entries: Mutex<HashMap<String, Arc<Entry>>>,
-    tick: AtomicU64,
-}
-
-#[derive(Default)]
-struct Entry {
-    /// Held while the document is fetched: who comes meanwhile waits, and shares what came of it.
-    state: tokio::sync::Mutex<State>,
-    /// How many attempts have ended.
-    attempts: AtomicU64,
-    /// When it was last asked for.
-    used: AtomicU64,
-}
-
-#[derive(Default)]
-struct State {
-    document: Option<Arc<Metadata>>,
-    /// When the document may be fetched again.
-    fetch_after: Option<Instant>,
-    failure: Option<AuthError>,
-}
+type Documents = Recent<Remembered<Metadata>>;
 
 /// The metadata of the issuer: remembered, or fetched once for everybody who asks meanwhile.
 ///
 /// # Cancellation
 /// If who fetches is dropped, the next one fetches.
-pub(crate) async fn discover(context: &Context, issuer: &Issuer) -> Result<Arc<Metadata>, AuthError> {
-    let entry = context.shared(|| Ok(Documents::default()))?.entry(&issuer.text);
-    let seen = entry.attempts.load(SeqCst);
-    let mut state = entry.state.lock().await;
-    if let Some(document) = &state.document
-        && state.fetch_after.is_some_and(|time| Instant::now() < time)
-    {
-        return Ok(Arc::clone(document));
-    }
-    if let Some(failure) = &state.failure
-        && entry.attempts.load(SeqCst) != seen
-    {
-        // The attempt that this call waited for.
-        return Err(failure.clone());
-    }
-    let fetched = match &state.document {
-        None => fetch(context, issuer).await,
-        Some(_) => timeout(PATIENCE, fetch(context, issuer))
-            .await
-            .unwrap_or_else(|_| Err(AuthError::transient("the metadata document took too long"))),
-    };
-    entry.attempts.fetch_add(1, SeqCst);
-    match fetched {
-        Ok(document) => {
-            let document = Arc::new(document);
-            *state = State {
-                document: Some(Arc::clone(&document)),
-                fetch_after: Instant::now().checked_add(FRESH),
-                failure: None,
-            };
-            Ok(document)
-        }
-        Err(error) => match &state.document {
-            Some(stale) => {
-                tracing::warn!(issuer = issuer.text, %error, "the metadata could not be fetched anew; the old is used");
-                let stale = Arc::clone(stale);
-                state.fetch_after = Instant::now().checked_add(RETRY);
-                Ok(stale)
-            }
-            None => {
-                state.failure = Some(error.clone());
-                Err(error)
-            }
-        },
-    }
-}
-
-impl Documents {
-    fn entry(&self, issuer: &str) -> Arc<Entry> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if !entries.contains_key(issuer) && entries.len() >= MOST {
-            let oldest = entries.iter().min_by_key(|(_, entry)| entry.used.load(SeqCst));
-            if let Some(issuer) = oldest.map(|(issuer, _)| issuer.clone()) {
-                entries.remove(&issuer);
-            }
-        }
-        let entry = Arc::clone(entries.entry(issuer.to_owned()).or_default());
-        entry.used.store(self.tick.fetch_add(1, SeqCst), SeqCst);
-        entry
-    }
+pub(crate) async fn discover(http: &Http, issuer: &Issuer) -> Result<Arc<Metadata>, AuthError> {
+    let documents = http.context.shared(|| Ok(Documents::default()))?;
+    documents.get(&issuer.text).get(&issuer.text, FRESH, fetch(http, issuer)).await
 }
 
 /// The identifier of an authorization server: compared as text, fetched from as a URL.
@@ -229,12 +187,12 @@ impl Issuer {
     }
 }
 
-async fn fetch(context: &Context, issuer: &Issuer) -> Result<Metadata, AuthError> {
-    let first = match try_fetch(context, issuer, &issuer.openid_configuration()).await? {
+async fn fetch(http: &Http, issuer: &Issuer) -> Result<Metadata, AuthError> {
+    let first = match try_fetch(http, issuer, &issuer.openid_configuration()).await? {
         Ok(document) => return Ok(document),
         Err(absent) => absent,
     };
-    match try_fetch(context, issuer, &issuer.oauth_authorization_server()).await? {
+    match try_fetch(http, issuer, &issuer.oauth_authorization_server()).await? {
         Ok(document) => Ok(document),
         Err(_) => Err(first),
     }
@@ -242,11 +200,11 @@ async fn fetch(context: &Context, issuer: &Issuer) -> Result<Metadata, AuthError
 
 /// `Ok(Err)` where there is no document, so that it may be elsewhere.
 async fn try_fetch(
-    context: &Context,
+    http: &Http,
     issuer: &Issuer,
     from: &Endpoint,
 ) -> Result<Result<Metadata, AuthError>, AuthError> {
-    let reply = http::get(context, from).await?;
+    let reply = http.get(from).await?;
     judge(issuer, &reply)
 }
 
@@ -308,7 +266,7 @@ mod tests {
     #[test]
     fn endpoints_are_https_unless_the_issuer_is_on_loopback() {
         let document = |url: &str| json!({"issuer": ISSUER, "token_endpoint": url});
-        let endpoint = |url: &str| parse(&document(url)).unwrap().endpoint(Which::Token);
+        let endpoint = |url: &str| parse(&document(url)).unwrap().endpoint(Which::Token, false);
         assert!(endpoint("https://elsewhere.example/token?tenant=1").is_ok());
         for bad in ["http://idp.example/token", "http://127.0.0.1/token", "https://idp.example/t#f", "token"]
         {
@@ -316,7 +274,7 @@ mod tests {
         }
         let local = json!({"issuer": "http://127.0.0.1:1", "token_endpoint": "http://127.0.0.1:1/token"});
         let local = Metadata::parse("http://127.0.0.1:1", true, local.to_string().as_bytes()).unwrap();
-        assert!(local.endpoint(Which::Token).is_ok());
+        assert!(local.endpoint(Which::Token, false).is_ok());
     }
 
     #[test]
@@ -329,10 +287,10 @@ mod tests {
             "grant_types_supported": "what?",
         }))
         .unwrap();
-        assert!(document.endpoint(Which::Token).is_ok());
-        let error = document.endpoint(Which::Revocation).unwrap_err();
+        assert!(document.endpoint(Which::Token, false).is_ok());
+        let error = document.endpoint(Which::Revocation, false).unwrap_err();
         assert!(error.to_string().contains("offers no revocation"), "{error}");
-        let error = document.endpoint(Which::DeviceAuthorization).unwrap_err();
+        let error = document.endpoint(Which::DeviceAuthorization, false).unwrap_err();
         assert!(error.to_string().contains("offers no device login"), "{error}");
     }
 
@@ -371,19 +329,5 @@ mod tests {
         for bad in ["https://a.example?x", "https://a.example/#x", "http://a.example", "a.example", ""] {
             assert!(Issuer::parse(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let documents = Documents::default();
-        let first = documents.entry("first");
-        for n in 0..MOST {
-            if n % 100 == 0 {
-                documents.entry("first");
-            }
-            documents.entry(&n.to_string());
-        }
-        assert_eq!(documents.entries.lock().unwrap().len(), MOST);
-        assert!(Arc::ptr_eq(&first, &documents.entry("first")), "what is in use stays");
     }
 }

@@ -61,6 +61,12 @@ pub(crate) fn error_in(reply: &Reply, asked: &Asked<'_>) -> Option<AuthError> {
     }
 }
 
+/// The OAuth error code of an answer, if it has one.
+pub(crate) fn code_of(reply: &Reply) -> Option<String> {
+    let members = json::object::<Members>(&reply.body)?;
+    json::text(members.error.as_ref()).map(shortened)
+}
+
 fn kind_of(code: &str, reply: &Reply, asked: &Asked<'_>) -> ErrorKind {
     // An overloaded server's word is no verdict.
     if reply.is_overload() {
@@ -101,6 +107,7 @@ pub(crate) mod tests {
     pub(crate) fn reply(status: u16, body: &str) -> Reply {
         Reply {
             status,
+            headers: reqwest::header::HeaderMap::new(),
             retry_after: None,
             body: Zeroizing::new(body.as_bytes().to_vec()),
             origin: "https://idp.example/token".into(),

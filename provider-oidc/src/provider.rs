@@ -1,19 +1,21 @@
 //! [`Oidc`]: the provider.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
+#[cfg(feature = "jose")]
+use keyfob_auth_core::Binding;
 use keyfob_auth_core::{
-    Acquired, AuthError, Context, CredentialProvider, Identity, Interaction, Keep, Login, LoginRequest,
-    TokenRequest,
-    registry::{SecretSource, Settings},
+    AccessToken, Acquired, AuthError, Context, CredentialProvider, Identity, Interaction, Keep, Login,
+    LoginRequest, Presentation, TokenRequest, registry::Settings,
 };
 
 use crate::{
-    PROVIDER,
+    assertion::Audience,
+    client_auth::Headers,
     config::{Config, Flow, OidcBuilder},
-    http::Endpoint,
-    metadata::{self, Which},
+    http::{Endpoint, Form, Http},
+    metadata::{self, Metadata, Which},
 };
 
 /// Tokens of an OAuth 2.0 authorization server or OpenID provider, for one client and one flow.
@@ -31,9 +33,10 @@ use crate::{
 /// # let _ = provider;
 /// # Ok::<_, keyfob_auth_core::AuthError>(())
 /// ```
+#[derive(Clone)]
 pub struct Oidc {
-    pub(crate) config: Config,
-    pub(crate) context: Context,
+    pub(crate) config: Arc<Config>,
+    pub(crate) http: Http,
 }
 
 impl Oidc {
@@ -47,7 +50,25 @@ impl Oidc {
     /// # Errors
     /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration), with the key and its line, for what is wrong.
     pub fn from_settings(settings: &Settings, context: &Context) -> Result<Self, AuthError> {
-        Ok(Self { config: Config::from_settings(settings)?, context: context.clone() })
+        Ok(Self::of(Config::from_settings(settings)?, context))
+    }
+
+    pub(crate) fn of(config: Config, context: &Context) -> Self {
+        let http = Http { context: context.clone(), network: Arc::clone(&config.network) };
+        Self { config: Arc::new(config), http }
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.http.context
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        self.http.context.clock().wall()
+    }
+
+    /// What the server says of itself.
+    pub(crate) async fn metadata(&self) -> Result<Arc<Metadata>, AuthError> {
+        metadata::discover(&self.http, &self.config.issuer).await
     }
 
     /// The endpoint: as configured, else as the server's metadata has it.
@@ -55,7 +76,32 @@ impl Oidc {
         if let Some(endpoint) = self.config.endpoint(which) {
             return Ok(endpoint.clone());
         }
-        metadata::discover(&self.context, &self.config.issuer).await?.endpoint(which)
+        self.metadata().await?.endpoint(which, self.config.network.certificate.is_some())
+    }
+
+    /// The endpoint, where there is one.
+    pub(crate) async fn endpoint_if_any(&self, which: Which) -> Result<Option<Endpoint>, AuthError> {
+        if self.config.endpoint(which).is_none() && !self.metadata().await?.names(which) {
+            return Ok(None);
+        }
+        self.endpoint(which).await.map(Some)
+    }
+
+    /// Adds to a form what authenticates the client.
+    ///
+    /// # Errors
+    /// If a secret or key cannot be read, or the token endpoint that an assertion is to name is not known.
+    pub(crate) async fn authenticate(&self, form: &mut Form) -> Result<Headers, AuthError> {
+        let client = &self.config.client;
+        // Only assertions name the endpoint; others must not need discovery for it.
+        let (name, now) = if client.proof.names_audience() {
+            let endpoint = self.endpoint(Which::Token).await?;
+            (endpoint.url().as_str().to_owned(), self.http.server_time(&endpoint)?)
+        } else {
+            (String::new(), self.now())
+        };
+        let audience = Audience { issuer: &self.config.issuer.text, token_endpoint: &name };
+        client.authenticate(form, &audience, now).await
     }
 
     async fn acquire_for(
@@ -63,40 +109,53 @@ impl Oidc {
         request: &TokenRequest,
         login: Option<&Login>,
     ) -> Result<Acquired, AuthError> {
-        self.check(request)?;
+        if request.subject.is_some() {
+            return self.exchange_for_subject(request).await;
+        }
         match self.config.flow {
-            Flow::ClientCredentials => self.client_credentials(request).await,
-            Flow::Device => match login {
+            Flow::ClientCredentials => self.client_credentials(request, login).await,
+            Flow::JwtBearer => self.jwt_bearer(request).await,
+            Flow::TokenExchange => self.token_exchange(request).await,
+            Flow::Password => match login {
+                Some(login) if login.refresh_token.is_some() => self.refresh(request, login).await,
+                _ => self.password(request).await,
+            },
+            Flow::Device | Flow::Browser | Flow::Auto => match login {
                 None => Err(AuthError::login_required("nobody is logged in")),
                 Some(login) => self.refresh(request, login).await,
             },
         }
     }
 
-    async fn login_for(&self, request: &LoginRequest, ui: &dyn Interaction) -> Result<Acquired, AuthError> {
-        self.check(&request.token)?;
+    async fn login_for(
+        &self,
+        request: &LoginRequest,
+        ui: &dyn Interaction,
+    ) -> Result<Acquired, AuthError> {
+        if request.token.subject.is_some() {
+            return Err(AuthError::configuration("nobody can log in on behalf of a subject"));
+        }
         match self.config.flow {
-            Flow::ClientCredentials => self.client_credentials(&request.token).await,
             Flow::Device => self.device_login(request, ui).await,
+            Flow::Browser => self.browser_login(request, ui).await,
+            Flow::Auto => self.auto_login(request, ui).await,
+            Flow::Password => self.password(&request.token).await,
+            Flow::ClientCredentials | Flow::JwtBearer | Flow::TokenExchange => {
+                self.acquire_for(&request.token, None).await
+            }
         }
     }
 
-    /// Whether the request can be served at all: a token for somebody else must never be answered with one's own.
-    fn check(&self, request: &TokenRequest) -> Result<(), AuthError> {
-        match request.subject {
-            None => Ok(()),
-            Some(_) => Err(AuthError::configuration(format!(
-                "a token on behalf of a subject cannot be had by the {} flow",
-                self.config.flow.as_str()
-            ))),
-        }
+    /// Says which provider an error is of.
+    pub(crate) fn named(&self, error: AuthError) -> AuthError {
+        error.with_provider(self.config.kind)
     }
 }
 
 #[async_trait]
 impl CredentialProvider for Oidc {
     fn identity(&self) -> Identity {
-        Identity::new(PROVIDER)
+        Identity::new(self.config.kind)
             .grant(self.config.flow.grant())
             .issuer(&self.config.issuer.text)
             .client(self.config.client.id())
@@ -104,28 +163,49 @@ impl CredentialProvider for Oidc {
     }
 
     async fn acquire(&self, request: &TokenRequest, login: Option<&Login>) -> Result<Acquired, AuthError> {
-        self.acquire_for(request, login).await.map_err(|error| error.with_provider(PROVIDER))
+        self.acquire_for(request, login).await.map_err(|error| self.named(error))
     }
 
     async fn login(
         &self,
         request: &LoginRequest,
-        _previous: Option<&Login>,
+        _: Option<&Login>,
         ui: Arc<dyn Interaction>,
     ) -> Result<Acquired, AuthError> {
-        self.login_for(request, ui.as_ref()).await.map_err(|error| error.with_provider(PROVIDER))
+        self.login_for(request, ui.as_ref()).await.map_err(|error| self.named(error))
     }
 
     async fn revoke(&self, login: &Login) -> Result<(), AuthError> {
-        self.revoke_login(login).await.map_err(|error| error.with_provider(PROVIDER))
+        self.revoke_login(login).await.map_err(|error| self.named(error))
+    }
+
+    fn present(&self, token: &AccessToken, login: Option<&Login>) -> Result<Presentation, AuthError> {
+        #[cfg(feature = "jose")]
+        if let Binding::Dpop(_) = token.binding() {
+            let key = login.and_then(|login| login.binding_key.as_ref()).ok_or_else(|| {
+                AuthError::refused("the login no longer holds the key that its token is bound to (DPoP)")
+            });
+            return crate::dpop::present(self.context(), token, key?).map_err(|error| self.named(error));
+        }
+        let _ = login;
+        Presentation::bearer(token)
     }
 
     fn keeps(&self) -> Keep {
         Keep::Store
     }
 
+    fn binds_logins(&self) -> bool {
+        self.config.dpop
+    }
+
     fn secret_revision(&self) -> Option<u64> {
-        self.config.client.secret().and_then(SecretSource::revision)
+        let secrets = [
+            self.config.client.revision(),
+            self.config.password.as_ref().and_then(|password| password.revision()),
+            self.config.jwt_bearer.revision(),
+        ];
+        secrets.into_iter().flatten().reduce(|all, one| all.rotate_left(17) ^ one)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Revocation (RFC 7009).
 
-use keyfob_auth_core::{AuthError, ExposeSecret, Login};
+use keyfob_auth_core::{AuthError, ExposeSecret, Login, SecretString};
 
 use crate::{
     Oidc,
-    http::{self, Form, Reply},
+    http::{Form, Reply},
     metadata::Which,
     oauth_error::{Asked, error_in},
 };
@@ -13,13 +13,27 @@ impl Oidc {
     /// Revokes the login's refresh token, and with it, at most servers, the access tokens that came of it (RFC 7009
     /// section 2.1). A login without one holds nothing to revoke.
     pub(crate) async fn revoke_login(&self, login: &Login) -> Result<(), AuthError> {
-        let Some(token) = &login.refresh_token else { return Ok(()) };
+        match &login.refresh_token {
+            Some(token) => self.revoke_token(token, "refresh_token").await,
+            None => Ok(()),
+        }
+    }
+
+    /// Revokes an access token (RFC 7009 section 2.1), for servers that let it live on after its login is gone.
+    ///
+    /// # Errors
+    /// What kept the server from revoking it. A token that it does not know, or no longer, is none.
+    pub async fn revoke_access_token(&self, token: &SecretString) -> Result<(), AuthError> {
+        self.revoke_token(token, "access_token").await.map_err(|error| self.named(error))
+    }
+
+    async fn revoke_token(&self, token: &SecretString, hint: &str) -> Result<(), AuthError> {
         let endpoint = self.endpoint(Which::Revocation).await?;
         let mut form = Form::default();
         form.push("token", token.expose_secret());
-        form.push("token_type_hint", "refresh_token");
-        let authorization = self.config.client.authenticate(&mut form).await?;
-        let reply = http::post(&self.context, &endpoint, form, authorization).await?;
+        form.push("token_type_hint", hint);
+        let headers = self.authenticate(&mut form).await?;
+        let reply = self.http.post(&endpoint, form, headers).await?;
         tracing::debug!(%endpoint, status = reply.status, "the revocation endpoint answered");
         judge(&reply)
     }

@@ -2,14 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
-use keyfob_auth_core::{AccessToken, AuthError, Challenge, Lifetime, Scopes, SecretString};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use keyfob_auth_core::{
+    AccessToken, AuthError, Binding, Challenge, ExposeSecret, Lifetime, Scopes, SecretString,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use crate::{
     Oidc,
-    http::{self, Form, Reply},
+    binding::BindingKey,
+    http::{Form, Reply},
     json::{self, Secret},
     metadata::Which,
     oauth_error::{Asked, error_in},
@@ -20,6 +25,7 @@ pub(crate) struct GrantRequest<'a> {
     grant_type: &'a str,
     form: Form,
     asked: Asked<'a>,
+    key: Option<&'a BindingKey>,
 }
 
 impl<'a> GrantRequest<'a> {
@@ -27,7 +33,13 @@ impl<'a> GrantRequest<'a> {
     pub(crate) fn new(grant_type: &'a str, what: &'a str) -> Self {
         let mut form = Form::default();
         form.push("grant_type", grant_type);
-        Self { grant_type, form, asked: Asked { what, ..Asked::default() } }
+        Self { grant_type, form, asked: Asked { what, ..Asked::default() }, key: None }
+    }
+
+    /// Binds the token to a key (RFC 9449 section 5), if there is one.
+    pub(crate) fn bound_to(mut self, key: Option<&'a BindingKey>) -> Self {
+        self.key = key;
+        self
     }
 
     /// Says that it spends the login's refresh token, so that `invalid_grant` is a verdict on the login.
@@ -61,6 +73,8 @@ pub(crate) struct Answer {
     pub(crate) refresh_token: Option<SecretString>,
     pub(crate) refresh_expires_in: Option<Duration>,
     pub(crate) id_token: Option<SecretString>,
+    /// What kind of token it is (RFC 8693 section 2.2.1), if the server said.
+    pub(crate) issued_token_type: Option<String>,
 }
 
 /// An answer, and when it was asked for: lives count from there.
@@ -84,20 +98,22 @@ impl Oidc {
     /// # Errors
     /// What the answer says, by [`error_in`]; transient ones if there was none or it cannot be read.
     pub(crate) async fn exchange(&self, request: GrantRequest<'_>) -> Result<Exchanged, AuthError> {
-        let GrantRequest { grant_type, mut form, asked } = request;
+        let GrantRequest { grant_type, form, asked, key } = request;
         let endpoint = self.endpoint(Which::Token).await?;
-        let authorization = self.config.client.authenticate(&mut form).await?;
-        for (name, value) in &self.config.extra {
-            form.push(name, value);
-        }
         let sent = Instant::now();
-        let sent_at = self.context.clock().wall();
-        let reply = http::post(&self.context, &endpoint, form, authorization).await.map_err(|error| {
+        let sent_at = self.now();
+        let reply = self.post_bound(&endpoint, form, key).await.map_err(|error| {
             let message = format!("{}: {}", asked.what, error.message());
             error.with_message(message)
         })?;
         tracing::debug!(grant_type, %endpoint, status = reply.status, elapsed = ?sent.elapsed(), "the token endpoint answered");
-        let answer = read(&reply, &asked)?;
+        let mut answer = read(&reply, &asked, key)?;
+        if let Some(thumbprint) = self.http.network.thumbprint().await?
+            && key.is_none()
+            && confirms(&answer.access, &thumbprint)
+        {
+            answer.access = answer.access.with_binding(Binding::Certificate(thumbprint));
+        }
         Ok(Exchanged { answer, sent, sent_at })
     }
 }
@@ -113,13 +129,18 @@ struct Members {
     token_type: Option<Value>,
     expires_in: Option<Value>,
     scope: Option<Value>,
+    issued_token_type: Option<Value>,
     refresh_in: Option<Value>,
     refresh_expires_in: Option<Value>,
     refresh_token_expires_in: Option<Value>,
 }
 
 /// Reads an answer: by its `error` first, then its status, then as tokens.
-pub(crate) fn read(reply: &Reply, asked: &Asked<'_>) -> Result<Answer, AuthError> {
+pub(crate) fn read(
+    reply: &Reply,
+    asked: &Asked<'_>,
+    key: Option<&BindingKey>,
+) -> Result<Answer, AuthError> {
     if let Some(error) = error_in(reply, asked) {
         return Err(error);
     }
@@ -133,18 +154,27 @@ pub(crate) fn read(reply: &Reply, asked: &Asked<'_>) -> Result<Answer, AuthError
     let Some(secret) = members.access_token.0 else {
         return refuse("the server's answer holds no access token");
     };
-    match &members.token_type {
-        None | Some(Value::Null) => {}
-        Some(Value::String(kind)) if kind.is_empty() || kind.eq_ignore_ascii_case("bearer") => {}
-        Some(Value::String(kind)) => {
+    let kind = match &members.token_type {
+        None | Some(Value::Null) => "",
+        Some(Value::String(kind)) => kind,
+        Some(_) => return refuse("the token's type cannot be read"),
+    };
+    match key {
+        // No downgrade (RFC 9449 section 5).
+        Some(_) if kind.eq_ignore_ascii_case("dpop") => {}
+        Some(_) => return refuse("the server does not bind tokens to keys (DPoP); set `dpop = false` to go without"),
+        None if kind.is_empty() || kind.eq_ignore_ascii_case("bearer") => {}
+        None => {
             let kind: String = kind.chars().take(40).collect();
             return refuse(&format!(
                 "the server gave a token of the type {kind:?}, which cannot be presented"
             ));
         }
-        Some(_) => return refuse("the token's type cannot be read"),
     }
     let mut access = AccessToken::new(secret);
+    if let Some(key) = key {
+        access = access.with_binding(Binding::Dpop(key.thumbprint()));
+    }
     if let Some(life) = json::seconds(members.expires_in.as_ref()) {
         access = access.with_lifetime(Lifetime::In(life));
     }
@@ -161,7 +191,16 @@ pub(crate) fn read(reply: &Reply, asked: &Asked<'_>) -> Result<Answer, AuthError
         refresh_expires_in: json::seconds(members.refresh_expires_in.as_ref())
             .or_else(|| json::seconds(members.refresh_token_expires_in.as_ref())),
         id_token: members.id_token.0,
+        issued_token_type: json::text(members.issued_token_type.as_ref()).map(str::to_owned),
     })
+}
+
+/// Whether a token says that it is bound to this certificate (RFC 8705 section 3.1). One that is no JWT does not say.
+fn confirms(token: &AccessToken, thumbprint: &str) -> bool {
+    let claims = token.secret().expose_secret().split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = claims.map(Zeroizing::new).and_then(|claims| json::object::<Value>(&claims));
+    let bound = claims.as_ref().and_then(|claims| claims.pointer("/cnf/x5t#S256")?.as_str());
+    bound == Some(thumbprint)
 }
 
 /// The granted scopes: a list with spaces between, as the standard has it, or a JSON array.
@@ -183,7 +222,7 @@ mod tests {
     use crate::oauth_error::tests::reply;
 
     fn parse(body: &str) -> Result<Answer, AuthError> {
-        read(&reply(200, body), &Asked { what: "the request", ..Asked::default() })
+        read(&reply(200, body), &Asked { what: "the request", ..Asked::default() }, None)
     }
 
     fn answer(body: &Value) -> Answer {
@@ -252,7 +291,7 @@ mod tests {
             answer(&json!({"access_token": "at", "refresh_token": "", "id_token": null, "error": ""}));
         assert!(empty.refresh_token.is_none() && empty.id_token.is_none());
         assert!(parse("\u{feff} {\"access_token\":\"at\"} \r\n").is_ok());
-        assert!(read(&reply(201, r#"{"access_token":"at"}"#), &Asked::default()).is_ok());
+        assert!(read(&reply(201, r#"{"access_token":"at"}"#), &Asked::default(), None).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod common;
 
 use std::{env, fs, time::Duration};
 
-use common::{Script, answer, build, literal, service};
+use common::{Script, answer, build, device, literal, service};
 use keyfob_auth_core::{
     AuthError, Challenge, Context, CredentialProvider, ErrorKind, ExposeSecret, Lifetime, Login,
     LoginRequest, NoInteraction, Subject, TokenRequest, registry::SecretSource,
@@ -160,7 +160,16 @@ async fn a_challenge_asks_for_its_claims_and_scope() {
 async fn a_token_for_a_subject_is_never_answered_with_ones_own() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let request = TokenRequest::default().with_subject(Subject::access_token("marker"));
+    // A client that can prove who it is exchanges the subject's token; this one the server does not know.
     let error = build(service(&server)).acquire(&request, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    let sent = server.requests();
+    let sent = sent.iter().find(|request| request.path == "/token").unwrap();
+    assert_eq!(sent.parameter("grant_type"), Some("urn:ietf:params:oauth:grant-type:token-exchange"));
+    assert_eq!(sent.parameter("subject_token"), Some("marker"));
+    // A person's login is nobody else's.
+    server.reset_counters();
+    let error = build(device(&server)).acquire(&request, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(server.requests().is_empty());
 }

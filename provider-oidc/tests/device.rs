@@ -215,9 +215,10 @@ async fn known_endpoints_need_no_discovery() {
     let server = server(Some(0)).await;
     let builder = device(&server)
         .token_endpoint(server.token_endpoint())
-        .device_authorization_endpoint(server.url("/device_authorization"));
+        .device_authorization_endpoint(server.url("/device_authorization"))
+        .jwks_uri(server.url("/jwks"));
     log_in(&build(builder), &Shown::new()).await.unwrap();
-    assert_eq!(server.requests().len(), 2);
+    assert_eq!(server.requests().len(), 2 + usize::from(cfg!(feature = "jose")), "the issuer's keys, where they are used");
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ async fn concurrent_askers_share_a_failed_fetch() {
         .faults()
         .set_always(Endpoint::Discovery, Some(Fault::status(503).delayed(Duration::from_millis(300))));
     assert_eq!(ask(&server, 20).await, vec![Some(ErrorKind::Transient); 20]);
-    assert_eq!((server.counters().discovery, server.counters().token), (1, 0));
+    assert_eq!((server.counters().discovery, server.counters().token), (3, 0), "one attempt: a request that is safe to repeat");
     server.faults().clear();
     assert_eq!(ask(&server, 1).await, [None], "another context, another attempt");
 }
@@ -117,12 +117,30 @@ async fn a_dropped_fetch_is_made_by_the_next_one() {
 async fn a_failure_is_not_remembered() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let provider = build(service(&server));
-    for fault in [Fault::status(500), Fault::DropBefore, Fault::too_many_requests(Some(1))] {
-        server.faults().push(Endpoint::Discovery, fault);
+    for (fault, requests) in [
+        (Fault::status(500), 1),
+        (Fault::status(503), 3),
+        (Fault::DropBefore, 3),
+        (Fault::too_many_requests(Some(5)), 1),
+    ] {
+        server.reset_counters();
+        server.faults().set_always(Endpoint::Discovery, Some(fault));
         assert_eq!(error_kind(&provider).await, Some(ErrorKind::Transient));
+        assert_eq!(server.requests().len(), requests);
     }
+    server.faults().clear();
+    server.reset_counters();
     assert_eq!(error_kind(&provider).await, None);
-    assert_eq!((server.counters().discovery, server.counters().token), (4, 1));
+    assert_eq!((server.counters().discovery, server.counters().token), (1, 1));
+}
+
+#[tokio::test]
+async fn a_fetch_that_fails_for_a_moment_is_made_again() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    server.faults().push(Endpoint::Discovery, Fault::status(503));
+    server.faults().push(Endpoint::Discovery, Fault::DropBefore);
+    assert_eq!(error_kind(&build(service(&server))).await, None);
+    assert_eq!((server.counters().discovery, server.counters().token), (3, 1));
 }
 
 #[tokio::test]
@@ -138,13 +156,13 @@ async fn an_old_document_serves_while_it_cannot_be_fetched_anew() {
     pass(Duration::from_secs(20)).await;
     assert_eq!(error_kind(&provider).await, None);
     assert_eq!(error_kind(&provider).await, None);
-    assert_eq!(server.counters().discovery, 2, "one attempt a minute");
+    assert_eq!(server.counters().discovery, 4, "one attempt a minute, of three requests");
 
     server.faults().clear();
     pass(Duration::from_secs(61)).await;
     assert_eq!(error_kind(&provider).await, None);
     assert_eq!(error_kind(&provider).await, None);
-    assert_eq!((server.counters().discovery, server.counters().token), (3, 6));
+    assert_eq!((server.counters().discovery, server.counters().token), (5, 6));
 }
 
 /// Lets time pass on Tokio's clock.

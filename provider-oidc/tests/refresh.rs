@@ -5,12 +5,11 @@ mod common;
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::{Script, answer, build, device, login};
 use keyfob_auth_core::{
     Account, Challenge, CredentialProvider, ErrorKind, ExposeSecret, Login, TokenRequest,
 };
-use keyfob_idp::server::{AuthorizationServer, Endpoint, Fault, Settings};
+use keyfob_idp::server::{Algorithm, AuthorizationServer, Endpoint, Fault, Settings, SigningKey};
 use keyfob_provider_oidc::{Flow, Oidc};
 use serde_json::json;
 
@@ -148,27 +147,25 @@ async fn a_step_up_needs_a_person_and_no_request() {
     let mut claims = Challenge::default();
     claims.claims = Some("{}".into());
     provider.acquire(&TokenRequest::default().with_challenge(claims), Some(&login)).await.unwrap();
-    assert_eq!(server.requests().pop().unwrap().parameter("claims"), Some("{}"));
-}
-
-/// An ID token with these claims; nobody checks its signature here.
-fn id_token(claims: &serde_json::Value) -> String {
-    let encode = |part: &serde_json::Value| URL_SAFE_NO_PAD.encode(part.to_string());
-    format!("{}.{}.c2ln", encode(&json!({"alg": "RS256"})), encode(claims))
+    let sent = server.requests();
+    let sent = sent.iter().find(|request| request.path == "/token").unwrap();
+    assert_eq!(sent.parameter("claims"), Some("{}"));
 }
 
 #[tokio::test]
 async fn refresh_expires_in_and_odd_id_tokens() {
     let issuer = "https://idp.example";
+    let key = SigningKey::generate(Algorithm::Es256);
+    let id_token = |claims: &serde_json::Value| key.sign("JWT", claims);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({"iss": issuer, "sub": "1", "aud": "cli", "exp": now + 60, "name": "Alice"});
+    let claims = json!({"iss": issuer, "sub": "1", "aud": "cli", "iat": now, "exp": now + 60, "name": "Alice"});
     let changed = |name: &str, value: serde_json::Value| {
         let mut claims = claims.clone();
         claims[name] = value;
         json!({"access_token": "at", "refresh_token": "rt2", "id_token": id_token(&claims)})
     };
     let ok = json!({"access_token": "at", "refresh_token": "rt2", "id_token": id_token(&claims), "refresh_expires_in": "1800"});
-    let answers = [
+    let mut answers = vec![
         ok,
         json!({"access_token": "at", "refresh_token": "rt2", "refresh_expires_in": 0}),
         changed("exp", json!(now - 1000)),
@@ -177,9 +174,15 @@ async fn refresh_expires_in_and_odd_id_tokens() {
         changed("sub", json!("2")),
         json!({"access_token": "at", "refresh_token": "rt2", "id_token": "marker"}),
     ];
-    let script = Script::start(answers.map(|body| answer("200 OK", &body.to_string()))).await;
-    let builder =
-        Oidc::builder(issuer, "cli").flow(Flow::Device).token_endpoint(format!("{}/token", script.url));
+    if cfg!(feature = "jose") {
+        // Fetched for the first ID token, and remembered.
+        answers.insert(1, json!({"keys": [key.jwk()]}));
+    }
+    let script = Script::start(answers.iter().map(|body| answer("200 OK", &body.to_string()))).await;
+    let builder = Oidc::builder(issuer, "cli")
+        .flow(Flow::Device)
+        .token_endpoint(format!("{}/token", script.url))
+        .jwks_uri(format!("{}/jwks", script.url));
     let provider = build(builder);
     let account = Account { subject: "1".into(), name: Some("alice".into()), issuer: None };
     let login = Login { account: Some(account), ..Login::with_refresh_token("rt1") };
@@ -202,5 +205,5 @@ async fn refresh_expires_in_and_odd_id_tokens() {
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(!error.to_string().contains("marker"), "{error}");
     }
-    assert_eq!(script.requests().len(), 7);
+    assert_eq!(script.requests().len(), 7 + usize::from(cfg!(feature = "jose")));
 }

@@ -1,56 +1,66 @@
 //! [`StaticToken`]: hands on a token that somebody else made.
 
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime},
-};
+use std::{env, fmt, future::Future, path::PathBuf};
 
 use keyfob_auth_core::{
-    AccessToken, Acquired, AuthError, Context, CredentialProvider, ExposeSecret as _, Identity, Keep,
-    Lifetime, Login, Presentation, SecretString, TokenRequest, async_trait, jwt_expiry,
+    AccessToken, Acquired, AuthError, Context, CredentialProvider, Identity, Keep, Login, Presentation,
+    SecretString, TokenRequest, async_trait,
     registry::{SecretSource, Settings},
 };
 
-type Answer = Pin<Box<dyn Future<Output = Result<AccessToken, AuthError>> + Send>>;
-type Callback = dyn Fn(TokenRequest) -> Answer + Send + Sync;
+use crate::{
+    callback::Callback,
+    content::{self, Serves},
+    header::Header,
+    unique,
+};
 
-/// Hands on a token that somebody else made: a literal, or what a callback returns.
+/// Hands on a token that somebody else made: one that is written down, or what a callback returns.
 ///
-/// What it returns is kept in memory only and never copied to a store. A literal does not expire, unless it is a JWT that
-/// says otherwise; a callback says how long its tokens live.
+/// What it returns is kept in memory only and never copied to a store. It goes into `Authorization: Bearer`, unless
+/// [`header`](Self::header) and [`scheme`](Self::scheme) say otherwise.
+///
+/// # How long a token serves
+///
+/// | Source | Served |
+/// |---|---|
+/// | [`literal`](Self::literal), [`env`](Self::env) | for ever, or until the `exp` of a JWT |
+/// | [`file`](Self::file) | 10 s, then the file is read again; a JWT never beyond its `exp` |
+/// | [`command`](Self::command) | until the ExecCredential's `expirationTimestamp`, else a JWT's `exp`, else [`unknown_lifetime`](keyfob_auth_core::Limits::unknown_lifetime) |
+/// | [`callback`](Self::callback) | as it says; where it says nothing, as for a command |
 ///
 /// # Settings
-/// `provider = "static"`, and `token`: a text, or one of `{ env = "NAME" }`, `{ file = "PATH" }` and
-/// `{ command = ["PROGRAM", …] }`.
+/// `provider = "static"`, `token` (any form of a secret; a file and a command may name the `key` of a JSON object), and
+/// `header` and `scheme`.
 ///
 /// # Examples
 /// ```
-/// use keyfob_auth_core::AccessToken;
+/// use keyfob_auth_core::{AccessToken, AuthError};
 /// use keyfob_provider_static::StaticToken;
 ///
-/// let literal = StaticToken::literal("an-api-key");
+/// let api_key = StaticToken::literal("an-api-key").header("x-api-key")?;
+/// let projected = StaticToken::file("/var/run/secrets/tokens/api");
+/// let one_of_many = StaticToken::file("/etc/service/tokens.json").json_key("billing");
+/// let cloud = StaticToken::command(["aws", "eks", "get-token", "--cluster-name", "prod"]);
 /// let callback = StaticToken::callback(|request| async move {
 ///     let scopes = request.scopes.to_string(); // what is asked for
 ///     Ok(AccessToken::new(format!("made for {scopes}")).expires_in(600))
 /// });
-/// # let _ = (literal, callback);
+/// # let _ = (api_key, projected, one_of_many, cloud, callback);
+/// # Ok::<_, AuthError>(())
 /// ```
 #[derive(Clone)]
 pub struct StaticToken {
     identity: Identity,
     source: Source,
+    json_key: Option<String>,
+    header: Header,
 }
 
 #[derive(Clone)]
 enum Source {
     Secret(SecretSource),
-    Callback(Arc<Callback>),
+    Callback(Callback),
 }
 
 impl StaticToken {
@@ -59,31 +69,127 @@ impl StaticToken {
         Self::secret(SecretSource::Literal(token.into()))
     }
 
-    /// The token that is there when one is asked for: a variable, a file, what a program prints.
-    pub fn secret(source: impl Into<SecretSource>) -> Self {
-        Self { identity: unique("secret"), source: Source::Secret(source.into()) }
+    /// The token that this environment variable holds. A process's environment does not change from outside, so it is read
+    /// once for each session.
+    pub fn env(variable: impl Into<String>) -> Self {
+        Self::secret(SecretSource::Env(variable.into()))
     }
 
-    /// What the callback returns. It is told what is asked for, and called when a new token is needed: never twice at once
-    /// for the same request, on the context's executor, and it must not wait for a person.
+    /// The token that this file holds: plain text, or a member of a JSON object if [`json_key`](Self::json_key) names it.
+    ///
+    /// The file is looked up by its path each time, and links are followed: what Kubernetes projects into a pod is a link
+    /// that is turned to another folder when the token is rotated. A change is seen within 10 s.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::secret(SecretSource::File(path.into()))
+    }
+
+    /// The token that this program prints: as plain text, as kubectl's
+    /// [ExecCredential](https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins),
+    /// or in the member of a JSON object that [`json_key`](Self::json_key) names.
+    ///
+    /// It is found on `PATH`, gets no input, 30 s, and the variable `KUBERNETES_EXEC_INFO` as kubectl sets it (unless this
+    /// process has it). What it writes to its standard error stream is not shown. At most one runs at a time for the same
+    /// request.
+    pub fn command<S: Into<String>>(program_and_arguments: impl IntoIterator<Item = S>) -> Self {
+        Self::secret(SecretSource::Command(program_and_arguments.into_iter().map(Into::into).collect()))
+    }
+
+    /// The token that is there when one is asked for: any of the sources above.
+    pub fn secret(source: impl Into<SecretSource>) -> Self {
+        Self::new(unique("static", "secret"), Source::Secret(source.into()))
+    }
+
+    /// What the callback returns. It is told what is asked for, and called when a new token is needed: at most one call at a
+    /// time, whatever is asked for, on the context's executor, and it must not wait for a person.
+    ///
+    /// Where it says neither [`Lifetime`](keyfob_auth_core::Lifetime) nor, as a JWT, when it expires, it is called again
+    /// after [`unknown_lifetime`](keyfob_auth_core::Limits::unknown_lifetime).
     pub fn callback<C, F>(callback: C) -> Self
     where
         C: Fn(TokenRequest) -> F + Send + Sync + 'static,
         F: Future<Output = Result<AccessToken, AuthError>> + Send + 'static,
     {
-        let callback = move |request| -> Answer { Box::pin(callback(request)) };
-        Self { identity: unique("callback"), source: Source::Callback(Arc::new(callback)) }
+        Self::new(unique("static", "callback"), Source::Callback(Callback::new(callback)))
+    }
+
+    /// [`callback`](Self::callback) for one that blocks. It has a thread of its own while it runs; one that outlives the
+    /// [limit of an exchange](keyfob_auth_core::Limits::exchange) keeps its turn until it returns.
+    pub fn blocking_callback<C>(callback: C) -> Self
+    where
+        C: Fn(TokenRequest) -> Result<AccessToken, AuthError> + Send + Sync + 'static,
+    {
+        Self::new(unique("static", "callback"), Source::Callback(Callback::blocking(callback)))
+    }
+
+    fn new(identity: Identity, source: Source) -> Self {
+        Self { identity, source, json_key: None, header: Header::default() }
+    }
+
+    /// Says that the source holds a JSON object, and under which of its keys the token is. A callback has no use for it.
+    #[must_use]
+    pub fn json_key(mut self, key: impl Into<String>) -> Self {
+        self.json_key = Some(key.into());
+        self
+    }
+
+    /// Says which header the token goes into. In any other than `Authorization` it stands alone, unless a
+    /// [`scheme`](Self::scheme) is said.
+    ///
+    /// # Errors
+    /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration) if that is no name of a header (RFC 9110 section 5.1).
+    pub fn header(mut self, name: &str) -> Result<Self, AuthError> {
+        self.header.set_name(name)?;
+        Ok(self)
+    }
+
+    /// Says what stands before the token, with a space between: `"Token"`. Empty for the token alone.
+    ///
+    /// # Errors
+    /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration) if that is no authentication scheme (RFC 9110 section
+    /// 11.1).
+    pub fn scheme(mut self, scheme: &str) -> Result<Self, AuthError> {
+        self.header.set_scheme(scheme)?;
+        Ok(self)
     }
 
     /// The provider that these settings describe.
     ///
     /// # Errors
-    /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration) if `token` is absent or has no known form.
+    /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration) if `token` is absent or has no known form, or `header`
+    /// or `scheme` are none.
     pub fn from_settings(settings: &Settings, _: &Context) -> Result<Self, AuthError> {
-        let source = settings.secret("token")?.ok_or_else(|| settings.bad("token", "is missing"))?;
+        let (source, json_key) = match keyed(settings)? {
+            Some((source, key)) => (Some(source), Some(key)),
+            None => (settings.secret("token")?, None),
+        };
+        let source = source.ok_or_else(|| settings.bad("token", "is missing"))?;
         let identity = Identity::new("static").grant("secret").label(settings.label());
-        Ok(Self { identity, source: Source::Secret(source) })
+        let mut made = Self { json_key, ..Self::new(identity, Source::Secret(source)) };
+        if let Some(name) = settings.string("header")? {
+            made.header.set_name(&name).map_err(|error| settings.bad("header", error.message()))?;
+        }
+        if let Some(scheme) = settings.string("scheme")? {
+            made.header.set_scheme(&scheme).map_err(|error| settings.bad("scheme", error.message()))?;
+        }
+        Ok(made)
     }
+}
+
+/// `token = { file = "PATH", key = "KEY" }`, or with `command`.
+fn keyed(settings: &Settings) -> Result<Option<(SecretSource, String)>, AuthError> {
+    let table = if settings.is_table("token") { settings.table("token")? } else { None };
+    let Some(table) = table.filter(|table| table.has("key")) else { return Ok(None) };
+    let key = table.require_string("key")?;
+    let (file, command) = (table.path("file")?, table.strings("command")?);
+    table.finish()?;
+    let source = match (file, command) {
+        (Some(path), None) => SecretSource::File(path),
+        (None, Some(argv)) if argv.first().is_some_and(|program| !program.is_empty()) => {
+            SecretSource::Command(argv)
+        }
+        _ => return Err(table.bad("key", "goes with one of `file` and `command`, whose JSON it is a key of")),
+    };
+    Ok(Some((SecretSource::Configured(Box::new(source), format!("`token` of {}", settings.name())), key)))
 }
 
 #[async_trait]
@@ -95,11 +201,19 @@ impl CredentialProvider for StaticToken {
     async fn acquire(&self, request: &TokenRequest, _: Option<&Login>) -> Result<Acquired, AuthError> {
         let token = match &self.source {
             Source::Secret(source) => {
-                read(source).await.map_err(|error| error.with_origin(source.to_string()))?
+                let told = |error: AuthError| error.with_origin(source.to_string());
+                let text = source.read_with(exec_info()).await.map_err(told)?;
+                let token = content::access_token(&text, self.json_key.as_deref(), Serves::of(source));
+                // What no header can carry is told with where it is from.
+                token.and_then(|token| self.header.present(&token).map(|_| token)).map_err(told)?
             }
-            Source::Callback(callback) => callback(request.clone()).await?,
+            Source::Callback(callback) => callback.call(request.clone()).await?,
         };
         Ok(Acquired::token(token))
+    }
+
+    fn present(&self, token: &AccessToken, _: Option<&Login>) -> Result<Presentation, AuthError> {
+        self.header.present(token)
     }
 
     fn keeps(&self) -> Keep {
@@ -114,46 +228,14 @@ impl CredentialProvider for StaticToken {
     }
 }
 
-/// A file or a program may have another token the next time, so it is asked again after a while.
-fn lifetime(source: &SecretSource) -> Lifetime {
-    match source {
-        SecretSource::Literal(_) | SecretSource::Env(_) => Lifetime::Unlimited,
-        SecretSource::Configured(source, _) => lifetime(source),
-        _ => Lifetime::Unknown,
-    }
-}
-
-/// The token that is there, if it is one that can be used.
-async fn read(source: &SecretSource) -> Result<AccessToken, AuthError> {
-    let secret = source.read().await?;
-    // Tokens have no spaces, but what people paste into variables and files has.
-    let token = secret.expose_secret().trim_ascii();
-    if token.is_empty() {
-        return Err(AuthError::not_configured("it is empty"));
-    }
-    let ago = jwt_expiry(token).and_then(|at| SystemTime::now().duration_since(at).ok());
-    if let Some(ago) = ago {
-        return Err(AuthError::refused(format!("the token expired {} ago; replace it", in_words(ago))));
-    }
-    let token = AccessToken::new(token).with_lifetime(lifetime(source));
-    Presentation::bearer(&token)?;
-    Ok(token)
-}
-
-fn in_words(span: Duration) -> String {
-    match span.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
-    }
-}
-
-/// An identity that no other provider has: neither a secret nor a closure may be part of it, yet two of them in one context
-/// must not be taken for the same.
-fn unique(grant: &str) -> Identity {
-    static MADE: AtomicU64 = AtomicU64::new(1);
-    Identity::new("static").grant(grant).client(format!("#{}", MADE.fetch_add(1, Ordering::Relaxed)))
+/// What kubectl tells a credential plugin; some do not work without it. That of a kubectl above us is passed on.
+fn exec_info() -> &'static [(&'static str, &'static str)] {
+    const NAME: &str = "KUBERNETES_EXEC_INFO";
+    const INFO: &str = concat!(
+        r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","#,
+        r#""spec":{"interactive":false}}"#
+    );
+    if env::var_os(NAME).is_some() { &[] } else { &[(NAME, INFO)] }
 }
 
 impl fmt::Debug for StaticToken {
@@ -162,129 +244,14 @@ impl fmt::Debug for StaticToken {
             Source::Secret(source) => source.to_string(),
             Source::Callback(_) => "a callback".into(),
         };
-        f.debug_struct("StaticToken").field("identity", &self.identity).field("source", &source).finish()
+        f.debug_struct("StaticToken")
+            .field("identity", &self.identity)
+            .field("source", &source)
+            .field("header", &self.header)
+            .finish()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use keyfob_auth_core::{ErrorKind, registry::Value};
-
-    use super::*;
-
-    async fn acquire(provider: &StaticToken, request: TokenRequest) -> Result<AccessToken, AuthError> {
-        provider.acquire(&request, None).await.map(|acquired| acquired.access)
-    }
-
-    fn settings(token: Value) -> Settings {
-        Settings::new("profile.work").with("token", token, Some(2))
-    }
-
-    #[tokio::test]
-    async fn a_literal_is_handed_on_and_does_not_expire() {
-        let token = acquire(&StaticToken::literal("abc"), TokenRequest::default()).await.unwrap();
-        assert_eq!((token.secret().expose_secret(), token.lifetime()), ("abc", Lifetime::Unlimited));
-    }
-
-    #[tokio::test]
-    async fn what_surrounds_a_token_is_not_part_of_it() {
-        let token = acquire(&StaticToken::literal(" abc\r\n\n"), TokenRequest::default()).await.unwrap();
-        assert_eq!(token.secret().expose_secret(), "abc");
-        let blank = acquire(&StaticToken::literal(" \n"), TokenRequest::default()).await.unwrap_err();
-        assert_eq!(blank.kind(), ErrorKind::NotConfigured);
-    }
-
-    #[tokio::test]
-    async fn a_token_that_cannot_be_used_is_refused_with_its_source() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("token");
-        // `{"alg":"none"}` and `{"exp":1}`.
-        for (token, said) in [
-            ("eyJhbGciOiJub25lIn0.eyJleHAiOjF9.x", "days ago; replace it"),
-            ("a\nmarker", "no HTTP header can carry"),
-        ] {
-            std::fs::write(&file, token).unwrap();
-            let s = settings(Value::Table(
-                [("file".to_owned(), (Value::String(file.to_str().unwrap().into()), None))].into(),
-            ));
-            let provider = StaticToken::from_settings(&s, &Context::new()).unwrap();
-            let error = acquire(&provider, TokenRequest::default()).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Refused);
-            let text = error.to_string();
-            assert!(text.contains(said) && !text.contains("marker"), "{text}");
-            assert!(text.ends_with("/token, for `token` of profile.work]"), "{text}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_callback_is_told_what_is_asked_for() {
-        let provider = StaticToken::callback(|request| async move {
-            Ok(AccessToken::new(request.scopes.to_string()).expires_in(60))
-        });
-        let token = acquire(&provider, TokenRequest::scopes(["a", "b"])).await.unwrap();
-        assert_eq!(token.secret().expose_secret(), "a b");
-        let failing = StaticToken::callback(async |_| Err(AuthError::transient("later")));
-        assert_eq!(
-            acquire(&failing, TokenRequest::default()).await.unwrap_err().kind(),
-            ErrorKind::Transient
-        );
-    }
-
-    #[tokio::test]
-    async fn settings_take_every_form_of_a_secret() {
-        let table = |form: &str, value| Value::Table([(form.to_owned(), (value, None))].into());
-        let text = |text: &str| Value::String(text.into());
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "from-file\n").unwrap();
-        let command = Value::List(["sh", "-c", "echo from-command"].map(text).into());
-        for (value, expected) in [
-            (text("from-literal"), "from-literal"),
-            (table("file", text(file.path().to_str().unwrap())), "from-file"),
-            (table("command", command), "from-command"),
-        ] {
-            let settings = settings(value);
-            let provider = StaticToken::from_settings(&settings, &Context::new()).unwrap();
-            settings.finish().unwrap();
-            let token = acquire(&provider, TokenRequest::default()).await.unwrap();
-            assert_eq!(token.secret().expose_secret(), expected);
-            assert_eq!(provider.identity().label, "work");
-        }
-        let unset = settings(table("env", text("KEYFOB_TEST_UNSET")));
-        let provider = StaticToken::from_settings(&unset, &Context::new()).unwrap();
-        let error = acquire(&provider, TokenRequest::default()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotConfigured);
-        assert!(error.to_string().contains("KEYFOB_TEST_UNSET"), "{error}");
-    }
-
-    #[test]
-    fn an_absent_token_is_named() {
-        let error = StaticToken::from_settings(&Settings::new("profile.work"), &Context::new()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(error.to_string().contains("profile.work: `token` is missing"), "{error}");
-        assert!(StaticToken::from_settings(&settings(Value::Integer(1)), &Context::new()).is_err());
-    }
-
-    #[test]
-    fn a_replaced_file_has_another_revision() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let provider = StaticToken::secret(SecretSource::File(file.path().into()));
-        let before = provider.secret_revision();
-        std::fs::write(file.path(), "another").unwrap();
-        assert_ne!(before, provider.secret_revision());
-        assert_ne!(StaticToken::literal("a").secret_revision(), StaticToken::literal("b").secret_revision());
-    }
-
-    #[test]
-    fn two_of_them_are_never_taken_for_the_same() {
-        let (one, other) = (StaticToken::literal("a"), StaticToken::literal("b"));
-        assert_ne!(one.identity(), other.identity());
-        assert_eq!(one.identity(), one.identity());
-    }
-
-    #[test]
-    fn debug_shows_no_secret_and_nothing_is_stored() {
-        let provider = StaticToken::literal("marker");
-        assert!(!format!("{provider:?}").contains("marker"));
-        assert_eq!(provider.keeps(), Keep::Memory);
-    }
-}
+#[path = "provider/tests.rs"]
+mod tests;

@@ -6,34 +6,43 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use keyfob_auth_core::{DeviceCode, Interaction, Prompt, async_trait, registry::Profile, store::Persistence};
+use keyfob_auth_core::{
+    AuthError, DeviceCode, Interaction, Prompt, Question, SecretString, async_trait, registry::Profile,
+    store::Persistence,
+};
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 use tokio::{
-    sync::mpsc::{UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedSender, unbounded_channel},
+        oneshot,
+    },
     time::{MissedTickBehavior, interval},
 };
 
 use super::{
     console::{Console, printable},
     exit::Failure,
+    keyboard::{Keyboard, Keys, Line, Typed},
     status::{Report, in_words},
 };
 
 pub(super) async fn run(profile: &Profile, console: &mut Console) -> Result<(), Failure> {
-    let (prompts, mut shown) = unbounded_channel();
+    let (calls, mut called) = unbounded_channel();
     let mut screen = Screen::new(console);
-    let mut login = pin!(profile.session.login(Arc::new(Person(prompts))));
+    let mut login = pin!(profile.session.login(Arc::new(Person(calls))));
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let result = loop {
         tokio::select! {
             biased;
-            Some(prompt) = shown.recv() => screen.show(&prompt),
+            Some(call) = called.recv() => screen.answer(call),
+            keys = screen.keys() => screen.press(keys),
             result = &mut login => break result,
             _ = second.tick() => screen.tick(Instant::now()),
         }
     };
     let asked = screen.asked;
+    screen.asking = None;
     match result {
         Ok(_) => console.say(&told(profile, &Report::of(profile).await?, asked)),
         Err(error) => {
@@ -63,15 +72,29 @@ fn told(profile: &Profile, report: &Report, asked: bool) -> String {
     format!("logged in{account} with profile {name} ({token}); kept {kept}")
 }
 
-/// Hands on what a login shows, to where the console is.
+/// Hands on what a login shows and asks, to where the console is.
 #[derive(Debug)]
-struct Person(UnboundedSender<Prompt>);
+struct Person(UnboundedSender<Call>);
+
+#[derive(Debug)]
+enum Call {
+    Show(Prompt),
+    Ask(Question, Answer),
+}
+
+type Answer = oneshot::Sender<Result<SecretString, AuthError>>;
 
 #[async_trait]
 impl Interaction for Person {
     fn show(&self, prompt: &Prompt) {
         // The other end goes away with the login.
-        let _ = self.0.send(prompt.clone());
+        let _ = self.0.send(Call::Show(prompt.clone()));
+    }
+
+    async fn ask(&self, question: &Question) -> Result<SecretString, AuthError> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.0.send(Call::Ask(question.clone(), answer));
+        answered.await.unwrap_or_else(|_| Err(given_up()))
     }
 }
 
@@ -82,11 +105,83 @@ struct Screen<'a> {
     until: Option<Instant>,
     /// Whether the person was asked to do something.
     asked: bool,
+    asking: Option<Asking>,
+}
+
+/// A question that waits for its answer.
+struct Asking {
+    secret: bool,
+    line: Line,
+    keyboard: Keyboard,
+    answer: Answer,
 }
 
 impl<'a> Screen<'a> {
     fn new(console: &'a mut Console) -> Self {
-        Self { console, until: None, asked: false }
+        Self { console, until: None, asked: false, asking: None }
+    }
+
+    fn answer(&mut self, call: Call) {
+        match call {
+            Call::Show(prompt) => self.show(&prompt),
+            Call::Ask(question, answer) => self.ask(&question, answer),
+        }
+        self.echo();
+    }
+
+    fn ask(&mut self, question: &Question, answer: Answer) {
+        // Another question's keyboard would take this one's keys.
+        self.asking = None;
+        let keyboard = if self.console.is_terminal() {
+            Keyboard::take(question.secret)
+        } else {
+            Err(AuthError::interaction_required("nobody can be asked here: there is no terminal; run it at one"))
+        };
+        match keyboard {
+            Ok(keyboard) => {
+                self.asked = true;
+                self.say(&format!("{}:", question.text));
+                self.asking = Some(Asking { secret: question.secret, line: Line::new(), keyboard, answer });
+            }
+            Err(error) => {
+                // The question may have been withdrawn.
+                let _ = answer.send(Err(error));
+            }
+        }
+    }
+
+    /// What is typed; `None` if the question is withdrawn, or nothing more can come. Dropping it loses nothing.
+    async fn keys(&mut self) -> Option<Keys> {
+        match &mut self.asking {
+            None => std::future::pending().await,
+            Some(asking) => tokio::select! {
+                () = asking.answer.closed() => None,
+                keys = asking.keyboard.next() => keys,
+            },
+        }
+    }
+
+    fn press(&mut self, keys: Option<Keys>) {
+        let Some(mut asking) = self.asking.take() else { return };
+        let typed = keys.map_or(Typed::GivenUp, |keys| asking.line.take(&keys));
+        let answer = match typed {
+            Typed::More => {
+                self.asking = Some(asking);
+                return self.echo();
+            }
+            Typed::Done => Ok(asking.line.secret()),
+            Typed::GivenUp => Err(given_up()),
+        };
+        let _ = asking.answer.send(answer);
+    }
+
+    /// The line as it is so far, unless it is secret.
+    fn echo(&mut self) {
+        if let Some(asking) = &self.asking {
+            let room = self.console.size().0.saturating_sub(4);
+            let text = if asking.secret { String::new() } else { asking.line.end(room) };
+            self.console.say_in_passing(&format!("> {}", printable(&text)));
+        }
     }
 
     fn show(&mut self, prompt: &Prompt) {
@@ -99,7 +194,11 @@ impl<'a> Screen<'a> {
             Prompt::OpenUrl { url } => {
                 self.asked = true;
                 self.say("To log in, open this address in a browser:");
-                self.say(url);
+                if self.console.is_terminal() {
+                    self.console.say(&format!("\n{}\n", printable(url)));
+                } else {
+                    self.say(url);
+                }
             }
             Prompt::Progress(text) => self.say(text),
             _ => {}
@@ -140,6 +239,10 @@ impl<'a> Screen<'a> {
     fn say(&mut self, text: &str) {
         self.console.say(&printable(text));
     }
+}
+
+fn given_up() -> AuthError {
+    AuthError::interaction_required("the question was not answered")
 }
 
 /// The text as a QR code in half blocks, black on white whatever the terminal's colours; `None` if a terminal of that many

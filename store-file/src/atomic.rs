@@ -64,14 +64,14 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 pub(crate) const TEMPORARY: &str = ".tmp";
 
 /// A file that is removed unless it has become another.
-struct Temporary {
-    file: File,
-    path: PathBuf,
-    armed: bool,
+pub(crate) struct Temporary {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
+    pub(crate) armed: bool,
 }
 
 impl Temporary {
-    fn beside(path: &Path) -> io::Result<Self> {
+    pub(crate) fn beside(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let mut temporary = name.to_os_string();
         temporary.push(format!(".{}-{:016x}{TEMPORARY}", process::id(), fastrand::u64(..)));

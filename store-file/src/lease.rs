@@ -64,28 +64,6 @@ impl FileLease {
         Ok(true)
     }
 
-    fn set_aside(&self, path: &Path, bytes: u64) -> Result<File, StoreError> {
-        // What a killed holder left is used again.
-        let mut room = private::open_or_create(path)?;
-        let done = self
-            .steps
-            .at("allocating")
-            .and_then(|()| allocate(&room, bytes))
-            .or_else(|error| match error.kind() {
-                ErrorKind::Unsupported => fill(&mut room, bytes),
-                _ => Err(error),
-            })
-            .and_then(|()| room.sync_all())
-            .and_then(|()| self.steps.at("reserved"));
-        match done {
-            Ok(()) => Ok(room),
-            Err(error) => {
-                let _ = fs::remove_file(path);
-                Err(failed("set room aside for a record in", path, error))
-            }
-        }
-    }
-
     fn slot(&self) -> MutexGuard<'_, Option<File>> {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,7 +76,7 @@ impl Lease for FileLease {
         let bytes = bytes.clamp(1, LARGEST as u64);
         let mut slot = self.slot();
         *slot = None;
-        *slot = Some(self.set_aside(&self.place.room(), bytes)?);
+        *slot = Some(set_aside(&self.place.room(), bytes, &self.steps)?);
         Ok(())
     }
 
@@ -120,6 +98,28 @@ impl Drop for FileLease {
     fn drop(&mut self) {
         // Ours, or what a killed holder left. The lock is let go after this.
         let _ = fs::remove_file(self.place.room());
+    }
+}
+
+/// A file that takes so much room.
+pub(crate) fn set_aside(path: &Path, bytes: u64, steps: &Steps) -> Result<File, StoreError> {
+    // What a killed holder left is used again.
+    let mut room = private::open_or_create(path)?;
+    let done = steps
+        .at("allocating")
+        .and_then(|()| allocate(&room, bytes))
+        .or_else(|error| match error.kind() {
+            ErrorKind::Unsupported => fill(&mut room, bytes),
+            _ => Err(error),
+        })
+        .and_then(|()| room.sync_all())
+        .and_then(|()| steps.at("reserved"));
+    match done {
+        Ok(()) => Ok(room),
+        Err(error) => {
+            let _ = fs::remove_file(path);
+            Err(failed("set room aside for a record in", path, error))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod format;
 mod lease;
 mod lock;
 mod private;
+pub mod shared;
 mod store;
 
 pub use self::store::FileStore;

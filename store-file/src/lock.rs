@@ -22,17 +22,36 @@ const NAME: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
+/// Whose protocol a lock's file belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Ours: private, and its text names the holder.
+    Ours,
+    /// Another tool's: with whatever mode it has, and nothing is written into it.
+    Theirs,
+}
+
 impl Lock {
     /// Takes it if nobody has it. Opens its own handle, so that it excludes threads too.
     pub(crate) fn try_take(path: &Path) -> Result<Option<Self>, StoreError> {
+        Self::try_take_of(path, Whose::Ours)
+    }
+
+    /// [`try_take`](Self::try_take), for a lock that may be another tool's.
+    pub(crate) fn try_take_of(path: &Path, whose: Whose) -> Result<Option<Self>, StoreError> {
         for _ in 0..8 {
-            let file = private::open_or_create(path)?;
+            let file = match whose {
+                Whose::Ours => private::open_or_create(path)?,
+                Whose::Theirs => private::open_or_create_theirs(path)?,
+            };
             match file.try_lock() {
                 // Somebody removed the folder meanwhile: this lock would exclude nobody.
                 Ok(()) if !private::is_at(&file, path) => {}
                 Ok(()) => {
                     let lock = Self(file);
-                    lock.name_holder();
+                    if whose == Whose::Ours {
+                        lock.name_holder();
+                    }
                     return Ok(Some(lock));
                 }
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -46,7 +65,16 @@ impl Lock {
     ///
     /// Waiting is a thread's business: it works under any executor, and blocks none. It ends when nobody waits any more.
     pub(crate) async fn take(path: PathBuf) -> Result<Self, StoreError> {
-        if let Some(lock) = Self::try_take(&path)? {
+        Self::take_of(path, Whose::Ours, PATIENCE).await
+    }
+
+    /// [`take`](Self::take), for a lock that may be another tool's, and with another patience.
+    pub(crate) async fn take_of(
+        path: PathBuf,
+        whose: Whose,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
+        if let Some(lock) = Self::try_take_of(&path, whose)? {
             return Ok(lock);
         }
         let (answer, asked) = oneshot::channel();
@@ -54,23 +82,28 @@ impl Lock {
         thread::Builder::new()
             .name("keyfob-lock".into())
             .spawn(move || {
-                let lock = Self::wait(&waiting, || answer.is_closed());
+                let lock = Self::wait(&waiting, whose, patience, || answer.is_closed());
                 // If nobody waits any more, the lock is dropped here.
                 let _ = answer.send(lock);
             })
             .map_err(|error| failed("wait for", &path, error))?;
-        asked.await.unwrap_or_else(|_| Err(busy(&path)))
+        asked.await.unwrap_or_else(|_| Err(busy(&path, patience)))
     }
 
-    fn wait(path: &Path, given_up: impl Fn() -> bool) -> Result<Self, StoreError> {
+    fn wait(
+        path: &Path,
+        whose: Whose,
+        patience: Duration,
+        given_up: impl Fn() -> bool,
+    ) -> Result<Self, StoreError> {
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE && !given_up() {
+        while begun.elapsed() < patience && !given_up() {
             thread::sleep(Duration::from_micros(fastrand::u64(1_000..5_000)));
-            if let Some(lock) = Self::try_take(path)? {
+            if let Some(lock) = Self::try_take_of(path, whose)? {
                 return Ok(lock);
             }
         }
-        Err(busy(path))
+        Err(busy(path, patience))
     }
 
     /// Writes who we are: for messages only. It is no matter if it fails.
@@ -88,10 +121,10 @@ impl Drop for Lock {
     }
 }
 
-fn busy(path: &Path) -> StoreError {
-    let holder = holder(path).unwrap_or_else(|| "another process".into());
+fn busy(path: &Path, patience: Duration) -> StoreError {
+    let holder = holder(path).or_else(|| holder_of_theirs(path)).unwrap_or_else(|| "another process".into());
     let message =
-        format!("{} was not to be had within {PATIENCE:?}: {holder} holds it", private::quoted(path));
+        format!("{} was not to be had within {patience:?}: {holder} holds it", private::quoted(path));
     StoreError::new(StoreErrorKind::Unavailable, message)
 }
 
@@ -109,6 +142,33 @@ pub(crate) fn holder(path: &Path) -> Option<String> {
     };
     let since = UNIX_EPOCH.checked_add(Duration::from_secs(since.parse().ok()?))?;
     Some(format!("{name}, for {} s", since.elapsed().unwrap_or_default().as_secs()))
+}
+
+/// Who has a lock that names nobody, as far as the system tells: Linux does, by process.
+pub(crate) fn holder_of_theirs(path: &Path) -> Option<String> {
+    let process = lock_table_entry(path)?;
+    let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    let name = name.trim().replace(char::is_control, "?");
+    Some(if name.is_empty() { format!("process {process}") } else { format!("process {process} ({name})") })
+}
+
+#[cfg(target_os = "linux")]
+fn lock_table_entry(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+
+    let meta = std::fs::metadata(path).ok()?;
+    let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    let file = format!("{major:02x}:{minor:02x}:{}", meta.ino());
+    // 1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF
+    let table = std::fs::read_to_string("/proc/locks").ok()?;
+    let held = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    held.filter(|line| line.get(1) == Some(&"FLOCK") && line.get(5) == Some(&&*file))
+        .find_map(|line| line.get(4)?.parse().ok().filter(|process| *process != 0))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lock_table_entry(_path: &Path) -> Option<u32> {
+    None
 }
 
 #[cfg(unix)]

@@ -24,6 +24,32 @@ pub(crate) fn open_or_create(path: &Path) -> Result<File, StoreError> {
     checked(path, file)
 }
 
+/// Opens another tool's lock file, or makes it: private if it is we who make it, with the mode it has if not.
+pub(crate) fn open_or_create_theirs(path: &Path) -> Result<File, StoreError> {
+    let unopened = |error| failed("open", path, error);
+    let file = open_with(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+        .map_err(unopened)?;
+    match file.metadata().map_err(unopened)? {
+        meta if meta.is_file() => Ok(file),
+        _ => Err(not_a_file(path)),
+    }
+}
+
+/// Opens a file of another tool to read, whatever its mode; `None` if there is none.
+pub(crate) fn open_theirs(path: &Path) -> Result<Option<(File, Metadata)>, StoreError> {
+    let unopened = |error| failed("open", path, error);
+    let file = match open_with(path, OpenOptions::new().read(true)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unopened(error)),
+    };
+    let meta = file.metadata().map_err(unopened)?;
+    if !meta.is_file() {
+        return Err(not_a_file(path));
+    }
+    owned(path, &meta).map_or(Ok(Some((file, meta))), Err)
+}
+
 /// Makes a file that must not be there yet.
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     open_with(path, OpenOptions::new().write(true).create_new(true))
@@ -79,6 +105,12 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     if folder_exists(folder)? {
         return Ok(());
     }
+    create_folder(folder)?;
+    folder_exists(folder).map(drop)
+}
+
+/// Makes the folder, and those above it, with mode 0700.
+pub(crate) fn create_folder(folder: &Path) -> Result<(), StoreError> {
     let missing: Vec<PathBuf> =
         folder.ancestors().take_while(|above| !above.exists()).map(Path::to_path_buf).collect();
     let mut builder = DirBuilder::new();
@@ -89,7 +121,7 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     for above in missing.iter().filter_map(|made| made.parent()) {
         sync_folder(above).map_err(|error| failed("sync", above, error))?;
     }
-    folder_exists(folder).map(drop)
+    Ok(())
 }
 
 /// Makes names in the folder durable.
@@ -161,7 +193,7 @@ fn flaw(path: &Path, meta: &Metadata, kind: Kind) -> Option<StoreError> {
         });
     }
     if kind == Kind::File && !meta.is_file() {
-        return denied(format!("{quoted} is not a file: move it away"));
+        return Some(not_a_file(path));
     }
     if kind == Kind::Folder && !meta.is_dir() {
         return denied(format!("{quoted} is not a folder: move it away, or name another"));
@@ -170,11 +202,8 @@ fn flaw(path: &Path, meta: &Metadata, kind: Kind) -> Option<StoreError> {
     {
         use std::os::unix::fs::MetadataExt;
 
-        let (owner, us) = (meta.uid(), rustix::process::geteuid().as_raw());
-        if owner != us {
-            return denied(format!(
-                "{quoted} belongs to user {owner}, not to user {us}: chown {us} {quoted}"
-            ));
+        if let Some(flaw) = owned(path, meta) {
+            return Some(flaw);
         }
         let mode = meta.mode() & 0o7777;
         if mode & 0o077 != 0 {
@@ -183,4 +212,26 @@ fn flaw(path: &Path, meta: &Metadata, kind: Kind) -> Option<StoreError> {
         }
     }
     None
+}
+
+/// What is wrong with the owner.
+#[cfg(unix)]
+fn owned(path: &Path, meta: &Metadata) -> Option<StoreError> {
+    use std::os::unix::fs::MetadataExt;
+
+    let (owner, us) = (meta.uid(), rustix::process::geteuid().as_raw());
+    (owner != us).then(|| {
+        let quoted = quoted(path);
+        let message = format!("{quoted} belongs to user {owner}, not to user {us}: chown {us} {quoted}");
+        StoreError::new(StoreErrorKind::Denied, message)
+    })
+}
+
+#[cfg(not(unix))]
+fn owned(_path: &Path, _meta: &Metadata) -> Option<StoreError> {
+    None
+}
+
+fn not_a_file(path: &Path) -> StoreError {
+    StoreError::new(StoreErrorKind::Denied, format!("{} is not a file: move it away", quoted(path)))
 }

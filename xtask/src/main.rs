@@ -25,7 +25,7 @@ cargo xtask COMMAND
   demo               tells keyfob's story in a minute, with an authorization server of its own
   test               runs the tests of the whole workspace, doc tests included
   bench [--counted]  measures every figure against its goal, or only those that are counted; --counted is CI's gate, and fails where one is worse than known
-  e2e [GROUP]        runs the tests against real servers: all groups, or one (keycloak)
+  e2e [GROUP]        runs the tests against real servers: all groups, or one (keycloak, cave)
   ci                 runs every gate, as CI does
   help               prints this
 ";

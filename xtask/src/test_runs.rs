@@ -13,8 +13,10 @@ pub(crate) struct Group {
 }
 
 /// All of them.
-pub(crate) const GROUPS: &[Group] =
-    &[Group { name: "keycloak", targets: &["keycloak_harness", "e2e_keycloak"] }];
+pub(crate) const GROUPS: &[Group] = &[
+    Group { name: "keycloak", targets: &["keycloak_harness", "e2e_keycloak"] },
+    Group { name: "cave", targets: &["e2e_cave"] },
+];
 
 /// Runs every test and doc test.
 pub(crate) fn workspace() -> Outcome {

@@ -54,6 +54,8 @@ pub struct Attempt {
     callers_own: bool,
     /// Headers that held credentials of the caller's: found where the token would go, or taken off at a redirect.
     callers: Vec<HeaderName>,
+    /// Why the provider takes the answer that is to be settled for a refusal.
+    refusal: Option<AuthError>,
 }
 
 /// What to do with an answer.
@@ -201,7 +203,7 @@ impl Authorizer {
         let Some(token) = attempt.attached.take() else { return Verdict::Deliver };
         let signed = matches!(token.presentation(), Presentation::Signed(_));
         // Only a signer learns from good answers, and nearly all are.
-        if !signed && !status.is_client_error() {
+        if !signed && !status.is_client_error() && !status.is_redirection() {
             return Verdict::Deliver;
         }
         if self.decide(from).is_none() {
@@ -215,6 +217,11 @@ impl Authorizer {
                 attempt.next = Some(token);
                 return Verdict::ReplayAfterNonce;
             }
+        }
+        if status.is_redirection() {
+            attempt.refusal = from.uri().ok().and_then(|uri| self.session.refusal(&uri, status, headers));
+            let refused = attempt.refusal.is_some();
+            return if refused { Verdict::ReplayAfterRenewal(token) } else { Verdict::Deliver };
         }
         if attempt.token_replayed {
             return Verdict::Deliver;
@@ -234,7 +241,8 @@ impl Authorizer {
     ///
     /// Where it is not `replayable`, the token is retired and nothing waited for; a challenge is satisfied all the same, for
     /// the requests that follow. Where the session has no better token to offer ([`Refused`](ErrorKind::Refused): a literal
-    /// is what it is), the server's answer is the caller's.
+    /// is what it is), the server's answer is the caller's; but where the answer is a refusal by the
+    /// [provider's](crate::CredentialProvider::refusal) judgement alone, it is that error, for the answer looks like success.
     ///
     /// # Errors
     /// Why there is no other token, in place of the answer: above all
@@ -249,12 +257,14 @@ impl Authorizer {
         verdict: Verdict,
         replayable: bool,
     ) -> Result<bool, AuthError> {
+        let refusal = attempt.refusal.take();
+        let deliver = |refusal: Option<AuthError>| refusal.map_or(Ok(false), Err);
         let (refused, next) = match verdict {
             Verdict::Deliver => return Ok(false),
             Verdict::ReplayAfterNonce => return Ok(replayable),
             Verdict::ReplayAfterRenewal(refused) => {
-                if !self.session.invalidate(&refused) || !replayable {
-                    return Ok(false);
+                if !self.session.invalidate(&refused) || !replayable || attempt.token_replayed {
+                    return deliver(refusal);
                 }
                 (Some(refused), self.session.token().await)
             }
@@ -264,7 +274,7 @@ impl Authorizer {
         };
         attempt.token_replayed = true;
         match next {
-            Ok(next) if refused.is_some_and(|refused| refused.secret() == next.secret()) => Ok(false),
+            Ok(next) if refused.is_some_and(|refused| refused.secret() == next.secret()) => deliver(refusal),
             Ok(next) => {
                 attempt.next = Some(next);
                 Ok(replayable)
@@ -272,7 +282,7 @@ impl Authorizer {
             Err(error) if attempt.policy == Policy::IfLoggedIn && nobody_is_logged_in(&error) => {
                 Ok(replayable)
             }
-            Err(error) if error.kind() == ErrorKind::Refused => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Refused => deliver(refusal),
             Err(error) => Err(error),
         }
     }

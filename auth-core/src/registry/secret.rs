@@ -44,6 +44,14 @@ impl SecretSource {
     /// [`Configuration`](crate::ErrorKind::Configuration) if a file cannot be read or a command fails. Both name the
     /// source.
     pub async fn read(&self) -> Result<SecretString, AuthError> {
+        self.read_with(&[]).await
+    }
+
+    /// [`read`](Self::read), with these variables in the environment of a command.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_with(&self, variables: &[(&str, &str)]) -> Result<SecretString, AuthError> {
         let secret = match self {
             Self::Literal(secret) => return Ok(secret.clone()),
             Self::Env(name) => Zeroizing::new(match env::var(name) {
@@ -64,9 +72,9 @@ impl SecretSource {
                 })?;
                 self.text(bytes)?
             }
-            Self::Command(argv) => self.text(self.run(argv).await?)?,
+            Self::Command(argv) => self.text(self.run(argv, variables).await?)?,
             Self::Configured(source, _) => {
-                return Box::pin(source.read()).await.map_err(|error| self.error(error));
+                return Box::pin(source.read_with(variables)).await.map_err(|error| self.error(error));
             }
         };
         if secret.is_empty() {
@@ -93,14 +101,14 @@ impl SecretSource {
         Some(hasher.finish() & 0xffff_ffff)
     }
 
-    async fn run(&self, argv: &[String]) -> Result<Vec<u8>, AuthError> {
+    async fn run(&self, argv: &[String], variables: &[(&str, &str)]) -> Result<Vec<u8>, AuthError> {
         let Some((program, arguments)) = argv.split_first() else {
             return Err(self.error(AuthError::configuration("the command is empty")));
         };
         let mut command = Command::new(program);
         // What it writes to stderr is not shown: asking for a token never prints.
         command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        command.stdout(Stdio::piped());
+        command.stdout(Stdio::piped()).envs(variables.iter().copied());
         let (printed, status) = tokio::time::timeout(COMMAND_DEADLINE, output(command))
             .await
             .map_err(|_| self.error(AuthError::transient("the command did not end within 30 s")))?

@@ -322,6 +322,16 @@ impl Settings {
         matches!(self.ask(key), Some(Entry { value: Value::Table(_), .. }))
     }
 
+    /// Whether the value is a list.
+    pub fn is_list(&self, key: &str) -> bool {
+        matches!(self.ask(key), Some(Entry { value: Value::List(_), .. }))
+    }
+
+    /// The keys that are there, for tables whose keys the user names.
+    pub fn keys(&self) -> Vec<String> {
+        self.entries.keys().cloned().collect()
+    }
+
     /// The full names of the secrets that were [read](Self::secret) so far and are written down as literals, in this table
     /// and those below it.
     pub fn literal_secrets(&self) -> Vec<String> {

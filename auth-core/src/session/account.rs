@@ -93,7 +93,7 @@ impl Engine {
         }
     }
 
-    fn named(&self, error: AuthError) -> AuthError {
+    pub(super) fn named(&self, error: AuthError) -> AuthError {
         if error.provider().is_some() { error } else { error.with_provider(&self.key.identity().kind) }
     }
 

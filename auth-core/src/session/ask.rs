@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::{HeaderMap, StatusCode, Uri};
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
@@ -88,7 +89,9 @@ impl Exchange {
     /// The times of a token that just came, unless it is of no use: expired, or the very one that was just refused.
     pub(super) fn usable(&self, token: &AccessToken, sent: Now) -> Result<Timed, AuthError> {
         if self.slot.is_retired(&Engine::token_hash(token), self.engine.clock.now()) {
-            return Err(AuthError::refused("the server gave the very token again that was just rejected"));
+            return Err(AuthError::refused(
+                "this is the very token again that was just rejected; if it stands in a file or a setting, replace it there",
+            ));
         }
         self.engine.timed(token, sent)
     }
@@ -125,6 +128,12 @@ impl Engine {
         catch_unwind(AssertUnwindSafe(|| self.provider.secret_revision())).unwrap_or_default()
     }
 
+    /// [`CredentialProvider::refusal`](crate::CredentialProvider::refusal), which callers' own tasks ask for.
+    pub(super) fn refusal(&self, from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<AuthError> {
+        let judged = catch_unwind(AssertUnwindSafe(|| self.provider.refusal(from, status, headers)));
+        judged.unwrap_or_default().map(|error| self.named(error))
+    }
+
     pub(super) fn present(
         &self,
         token: &AccessToken,
@@ -145,7 +154,12 @@ impl Engine {
             Lifetime::Unknown => in_jwt().or(Some(self.context.limits().unknown_lifetime)),
             Lifetime::Unlimited => in_jwt(),
         };
-        let times = policy::times(sent, life, token.refresh_in(), policy::jitter());
+        let served = token.reread_after().map(|after| life.map_or(after, |life| life.min(after))).or(life);
+        let mut times = policy::times(sent, served, token.refresh_in(), policy::jitter());
+        if served != life {
+            // The monotonic clock ends its service; the wall clock still says when it expires.
+            times.expires_at.wall = life.map_or(u64::MAX, |life| sent.plus(life).wall);
+        }
         if times.expired(now) {
             return Err(AuthError::refused("the access token had expired when it came; is the clock right?"));
         }

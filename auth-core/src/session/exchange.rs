@@ -377,6 +377,7 @@ impl Exchange {
         let engine = &self.engine;
         let presentation = engine.present(token, login)?;
         let hash = Engine::token_hash(token);
+        let unchanged = self.slot.peek().is_some_and(|token| token.0.hash == hash);
         let keep = engine.keep != Keep::Nothing;
         let token = self
             .slot
@@ -386,7 +387,13 @@ impl Exchange {
                 |generation| Published::new(presentation, token, hash, times, generation),
             )
             .ok_or_else(Failed::overtaken)?;
-        tracing::info!(expires_at = ?token.expires_at(), generation = token.generation(), "token published");
+        let (expires_at, generation) = (token.expires_at(), token.generation());
+        if unchanged {
+            // A file that is read every few seconds is no news.
+            tracing::debug!(?expires_at, generation, "the same token published again");
+        } else {
+            tracing::info!(?expires_at, generation, "token published");
+        }
         engine.events.announce(Event::Renewed { expires_at: token.expires_at() });
         Ok(token)
     }

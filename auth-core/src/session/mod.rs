@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use tokio::sync::oneshot;
 
 pub(crate) use self::engine::Engine;
@@ -430,6 +430,11 @@ impl Session {
     /// Its context.
     pub fn context(&self) -> Context {
         self.serving().map(|one| one.engine.context.clone()).unwrap_or_default()
+    }
+
+    /// [`CredentialProvider::refusal`] of the provider that served last.
+    pub(crate) fn refusal(&self, from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<AuthError> {
+        self.serving()?.engine.refusal(from, status, headers)
     }
 
     #[inline]

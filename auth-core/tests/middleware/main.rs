@@ -8,6 +8,7 @@
 
 mod attaching;
 mod foreign;
+mod login_pages;
 mod proofs;
 mod redirects;
 mod replays;

@@ -219,4 +219,9 @@ impl CredentialProvider for Scripted {
     fn present(&self, token: &AccessToken, _: Option<&Login>) -> Result<Presentation, AuthError> {
         (self.0.present)(token)
     }
+
+    fn refusal(&self, from: &http::Uri, _: StatusCode, headers: &http::HeaderMap) -> Option<AuthError> {
+        let to_login = headers.get("location").is_some_and(|location| location == "/login");
+        to_login.then(|| AuthError::refused(format!("sent to the login page from {}", from.path())))
+    }
 }

@@ -10,10 +10,11 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 use url::Url;
 
-use super::either;
+use super::{SignIn, either};
 use crate::{
     Oidc,
-    http::{self, Form, Reply},
+    binding::BindingKey,
+    http::{Form, Reply},
     json::{self, Secret},
     metadata::Which,
     oauth_error::{Asked, error_in},
@@ -53,8 +54,10 @@ impl Oidc {
             expires_in: deadline.saturating_duration_since(Instant::now()),
         }));
         let polling = Polling::new(authorization.interval);
-        let exchanged = self.poll(&authorization.device_code, polling, deadline, ui).await?;
-        self.signed_in(exchanged, scopes)
+        let key = self.new_key()?;
+        let exchanged = self.poll(&authorization.device_code, polling, deadline, key.as_ref(), ui).await?;
+        let sign_in = SignIn::satisfying(request.token.challenge.as_ref());
+        self.signed_in(exchanged, scopes, key.as_ref(), sign_in).await
     }
 
     /// Asks for a device code (RFC 8628 section 3.1).
@@ -83,11 +86,8 @@ impl Oidc {
                 &challenge.max_age.map(|age| age.as_secs().to_string()).unwrap_or_default(),
             );
         }
-        let header = self.config.client.authenticate(&mut form).await?;
-        for (name, value) in &self.config.extra {
-            form.push(name, value);
-        }
-        read(&http::post(&self.context, &endpoint, form, header).await?)
+        form.push_some("authorization_details", self.config.authorization_details.as_deref().unwrap_or_default());
+        read(&self.post_authenticated(&endpoint, form).await?)
     }
 
     /// Asks for the token at the pace that the server sets; never twice at once.
@@ -96,6 +96,7 @@ impl Oidc {
         device_code: &SecretString,
         mut polling: Polling,
         deadline: Instant,
+        key: Option<&BindingKey>,
         ui: &dyn Interaction,
     ) -> Result<Exchanged, AuthError> {
         let mut pause = polling.interval;
@@ -108,7 +109,8 @@ impl Oidc {
             }
             sleep(pause).await;
             let grant = GrantRequest::new(GRANT_TYPE, "the device login")
-                .parameter("device_code", device_code.expose_secret());
+                .parameter("device_code", device_code.expose_secret())
+                .bound_to(key);
             let error = match self.exchange(grant).await {
                 Ok(exchanged) => return Ok(exchanged),
                 Err(error) => error,

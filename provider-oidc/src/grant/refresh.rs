@@ -1,9 +1,12 @@
 //! Refreshing an access token (RFC 6749 section 6, OpenID Connect Core section 12).
 
-use keyfob_auth_core::{Acquired, AuthError, Challenge, ExposeSecret, Login, Scopes, TokenRequest};
+use keyfob_auth_core::{
+    Acquired, AuthError, Challenge, ErrorKind, ExposeSecret, Login, Scopes, TokenRequest,
+};
 
 use crate::{
-    Oidc, id_token,
+    Oidc, binding,
+    id_token::{self, Expected},
     token_endpoint::{Exchanged, GrantRequest},
 };
 
@@ -27,33 +30,48 @@ impl Oidc {
         } else {
             self.scopes_for(&request.scopes, challenge)
         };
+        let key = self.key_of(Some(login))?;
         let grant = GrantRequest::new("refresh_token", "the refresh")
             .spends_login()
+            .bound_to(key.as_ref())
             .parameter("refresh_token", token.expose_secret())
             .parameter("scope", &scopes.to_string())
             .parameters("audience", &request.audiences)
             .parameters("resource", &request.resources)
             .challenge(challenge);
         let exchanged = self.exchange(grant).await?;
-        let answer = self.renewal(&exchanged, login)?;
+        let mut answer = self.renewal(&exchanged, login).await?;
+        answer.binding_key = binding::to_secret(key.as_ref())?;
         Ok(Acquired::with_login(exchanged.answer.access, login.renewed_by(answer)))
     }
 
     /// What the answer says of the login.
-    fn renewal(&self, exchanged: &Exchanged, login: &Login) -> Result<Login, AuthError> {
+    async fn renewal(&self, exchanged: &Exchanged, login: &Login) -> Result<Login, AuthError> {
         let answer = &exchanged.answer;
         let mut renewed = Login {
             refresh_token: answer.refresh_token.clone(),
             refresh_expires_at: exchanged.refresh_expires_at(),
             ..Login::default()
         };
-        if let Some(token) = &answer.id_token {
-            renewed.account = id_token::account_of_renewal(
-                token.expose_secret(),
-                &self.expected(),
-                login.account.as_ref(),
-            )?;
-            renewed.id_token = renewed.account.as_ref().and(answer.id_token.clone());
+        let Some(token) = &answer.id_token else { return Ok(renewed) };
+        let signed = match self.check_signature(token).await {
+            // Keys that cannot be had now are no reason to throw away the refresh token that came with it.
+            Err(error) if error.kind() == ErrorKind::Transient => {
+                tracing::warn!(%error, "the signature of a renewal's ID token could not be checked; the old one stays");
+                false
+            }
+            checked => checked.map(|()| true)?,
+        };
+        let expected = Expected {
+            access_token: Some(answer.access.secret().expose_secret()),
+            former: login.id_token.as_ref().map(|token| token.expose_secret()),
+            ..self.expected()
+        };
+        let account =
+            id_token::account_of_renewal(token.expose_secret(), &expected, login.account.as_ref())?;
+        if signed {
+            renewed.id_token = account.as_ref().and(answer.id_token.clone());
+            renewed.account = account;
         }
         Ok(renewed)
     }

@@ -101,16 +101,32 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn start(role: &str, folder: &Path) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
+        Self::spawn(&mut Self::command(role, folder)).unwrap()
+    }
+
+    /// As another user, which only root can. An error where that user may not run this binary.
+    #[cfg(unix)]
+    pub(crate) fn start_as(user: u32, role: &str, folder: &Path) -> std::io::Result<Self> {
+        use std::os::unix::process::CommandExt;
+
+        Self::spawn(Self::command(role, folder).current_dir("/").uid(user).gid(user))
+    }
+
+    fn command(role: &str, folder: &Path) -> Command {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
             .args(["child", "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(FOLDER, folder)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        command
+    }
+
+    fn spawn(command: &mut Command) -> std::io::Result<Self> {
+        let mut child = command.spawn()?;
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
+        Ok(Self { child, lines })
     }
 
     pub(crate) fn id(&self) -> u32 {

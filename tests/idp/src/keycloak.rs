@@ -24,7 +24,6 @@
 mod admin;
 mod browser;
 mod distribution;
-mod html;
 mod options;
 mod realm;
 mod server;
@@ -43,6 +42,7 @@ pub use self::realm::{API_AUDIENCE, API_SCOPES, client_secret, password};
 
 use self::distribution::{Distribution, Turn};
 use self::server::Server;
+use crate::browser::shortened;
 
 /// The environment variable that asks for tests against real servers: `KEYFOB_E2E=keycloak`.
 pub const E2E_VARIABLE: &str = "KEYFOB_E2E";
@@ -288,9 +288,4 @@ async fn blocking<T: Send + 'static>(
 fn say(line: &str) {
     // Nobody to tell if the stream is closed.
     let _ = writeln!(io::stderr(), "keycloak: {line}");
-}
-
-/// The beginning of a text, for an error.
-fn shortened(text: &str) -> String {
-    text.chars().take(400).collect()
 }

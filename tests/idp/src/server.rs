@@ -1,51 +1,75 @@
 //! The embedded authorization server: OAuth 2.0 and the parts of OpenID Connect that keyfob speaks, on a
 //! loopback port, with strict refresh token rotation, faults on demand and a count of everything.
 //!
-//! It is a peer for tests and for the demo, not a server to put anywhere else: it speaks plain HTTP, keeps
-//! everything in memory until it stops, logs secrets verbatim and obeys `POST /control/...` without asking
+//! It is a peer for tests and for the demo, not a server to put anywhere else: unless told otherwise it speaks plain
+//! HTTP, keeps everything in memory until it stops, logs secrets verbatim and obeys `POST /control/...` without asking
 //! who calls.
 //!
-//! Tokens that are signed (ID tokens, and access tokens as JWTs) are signed with ES256 by a key that each
-//! server makes for itself and publishes at `/jwks`. There is no authorization endpoint; users approve by
-//! the device flow or sign in with the password grant.
+//! Tokens that are signed (ID tokens, and access tokens as JWTs) are signed with ES256, or what
+//! [`Settings::signing_algorithms`] says, by keys that each server makes for itself and publishes at `/jwks`. People
+//! sign in at `/login` by their name alone; [`Person`](crate::person::Person) does that for a test.
+//!
+//! It is a judge as well: PKCE, redirect URIs, assertions, proofs and their single use are checked as the RFCs say, and
+//! the `error_description` of a refusal says what was wrong.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle};
 
+mod access;
+mod algorithm;
 mod api;
+mod assertion;
+mod authorization_request;
+mod authorize;
 mod client_auth;
+mod codes;
 mod control;
 mod counters;
 mod devices;
+mod dpop;
 mod endpoints;
+mod exchange;
 mod fault;
 mod inner;
 mod intercept;
+mod issue;
+mod logout;
+mod metadata;
+mod nonces;
+mod par;
 mod received;
+mod registration;
 mod respond;
 mod serve;
+mod sessions;
 mod settings;
 mod signer;
+mod styles;
+mod tls;
 mod token;
 mod tokens;
+mod verify;
 
 pub use self::{
+    algorithm::{Algorithm, SigningKey},
     control::ControlError,
     counters::{Counters, RecordedRequest},
     fault::{Endpoint, Fault, Faults},
-    settings::{
-        AccessTokenFormat, AutoApprove, Client, Discovery, ExpiresInRounding, ExpiresInStyle, Settings,
-        TokenEndpointAuthMethod, TokenTypeStyle, User,
-    },
-    token::DEVICE_CODE_GRANT,
+    registration::{Client, Dpop, RegisteredCertificate, TokenEndpointAuthMethod, TrustedIssuer, User},
+    settings::{AssertionAudience, AuthorizationIss, AutoApprove, Discovery, IdTokenHook, Settings, Tls},
+    signer::{IdToken, IdTokenSignature},
+    styles::{AccessTokenFormat, ExpiresInRounding, ExpiresInStyle, TokenTypeStyle},
+    tls::ClientCertificate,
+    token::{DEVICE_CODE_GRANT, JWT_BEARER_GRANT, TOKEN_EXCHANGE_GRANT},
+    verify::VerificationKey,
 };
-use self::{inner::Server, settings::Whole};
+use self::{inner::Server, serve::Listener, styles::Whole, tls::Authority};
 
 /// A running authorization server. It stops when this is dropped.
 #[derive(Debug)]
@@ -72,12 +96,11 @@ impl AuthorizationServer {
     /// # Panics
     ///
     /// If the port of the settings cannot be bound.
+    #[allow(clippy::unused_async, reason = "it says that a runtime has to be there")]
     pub async fn start(settings: Settings) -> Self {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).await.expect("a free loopback port");
-        let address = listener.local_addr().expect("a bound listener has an address");
-        let (server, stop, stopped) = Self::prepare(settings, address);
-        let task = tokio::spawn(serve::serve(listener, Arc::clone(&server), stopped));
+        let (server, address, listeners) = prepare(settings);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve::serve(listeners, Arc::clone(&server), stopped));
         Self { server, address, stop: Some(stop), home: Home::Task(task) }
     }
 
@@ -88,34 +111,18 @@ impl AuthorizationServer {
     ///
     /// If the port of the settings cannot be bound, or no thread or runtime can be made.
     pub fn start_on_own_thread(settings: Settings) -> Self {
-        let listener =
-            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).expect("a free loopback port");
-        listener.set_nonblocking(true).expect("a listener can be made non-blocking");
-        let address = listener.local_addr().expect("a bound listener has an address");
-        let (server, stop, stopped) = Self::prepare(settings, address);
+        let (server, address, listeners) = prepare(settings);
+        let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let served = Arc::clone(&server);
         let thread = thread::Builder::new()
             .name("authorization-server".to_owned())
-            .spawn(move || {
-                runtime.block_on(async move {
-                    let listener = TcpListener::from_std(listener).expect("a non-blocking listener");
-                    serve::serve(listener, served, stopped).await;
-                });
-            })
+            .spawn(move || runtime.block_on(serve::serve(listeners, served, stopped)))
             .expect("a thread");
         Self { server, address, stop: Some(stop), home: Home::Thread(Some(thread)) }
     }
 
-    fn prepare(
-        settings: Settings,
-        address: SocketAddr,
-    ) -> (Arc<Server>, oneshot::Sender<()>, oneshot::Receiver<()>) {
-        let (stop, stopped) = oneshot::channel();
-        (Arc::new(Server::new(settings, address)), stop, stopped)
-    }
-
-    /// The issuer identifier, `http://127.0.0.1:PORT`. The other URLs begin with it.
+    /// The issuer identifier, `http://127.0.0.1:PORT` unless the settings say TLS. The other URLs begin with it.
     pub fn issuer(&self) -> &str {
         &self.server.issuer
     }
@@ -138,6 +145,44 @@ impl AuthorizationServer {
     /// The URL of the protected API that echoes: `/api/echo`, and anything below it.
     pub fn api_url(&self) -> String {
         self.url("/api/echo")
+    }
+
+    /// The URL of the API that demands one of these levels (separated by spaces) and a sign-in at most so many seconds
+    /// old: `/api/step_up` (RFC 9470).
+    pub fn step_up_url(&self, acr_values: Option<&str>, max_age: Option<u64>) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(acr_values.map(|levels| ("acr_values", levels)));
+        query.extend_pairs(max_age.map(|seconds| ("max_age", seconds.to_string())));
+        self.url(&format!("/api/step_up?{}", query.finish()))
+    }
+
+    /// The URL of a path on the listener that asks for client certificates.
+    ///
+    /// # Panics
+    ///
+    /// If the settings say no TLS.
+    pub fn tls_url(&self, path: &str) -> String {
+        let base = self.server.aliases.as_ref().or(self.server.tls.as_ref().map(|_| &self.server.issuer));
+        format!("{}{path}", base.expect("the settings say TLS"))
+    }
+
+    /// The certificate of the server's authority in PEM, for a `ca_file`.
+    ///
+    /// # Panics
+    ///
+    /// If the settings say no TLS.
+    pub fn ca_pem(&self) -> String {
+        self.server.tls.as_ref().expect("the settings say TLS").pem()
+    }
+
+    /// A new certificate from the server's authority for the client with this DNS name; one certificate lies between
+    /// it and the authority.
+    ///
+    /// # Panics
+    ///
+    /// If the settings say no TLS.
+    pub fn client_certificate(&self, name: &str) -> ClientCertificate {
+        self.server.tls.as_ref().expect("the settings say TLS").certify(name)
     }
 
     /// The URL of the API that asks for no token and tells whether it got one.
@@ -222,6 +267,23 @@ impl AuthorizationServer {
         self.server.set_secret(client_id, secret)
     }
 
+    /// Makes new signing keys; the old ones stay published or not.
+    pub fn rotate_keys(&self, keep_old: bool) {
+        self.server.signer().rotate(keep_old);
+    }
+
+    /// Changes each ID token from now on as this says, in place of [`Settings::id_token`].
+    pub fn set_id_token_hook(&self, hook: IdTokenHook) {
+        self.server.set_id_token_hook(hook);
+    }
+
+    /// Makes the DPoP nonces of the token endpoint and of the API old.
+    pub fn rotate_dpop_nonces(&self) {
+        let mut state = self.server.state();
+        state.server_nonces.rotate();
+        state.resource_nonces.rotate();
+    }
+
     /// Takes the server down or up. While it is down every accepted connection is closed at once, and a
     /// connection from before is closed at its next request.
     pub fn set_down(&self, down: bool) {
@@ -250,4 +312,23 @@ impl Drop for AuthorizationServer {
             }
         }
     }
+}
+
+/// Binds what the settings say.
+fn prepare(settings: Settings) -> (Arc<Server>, SocketAddr, Vec<Listener>) {
+    let authority = (settings.tls != Tls::None).then(Authority::new);
+    let scheme = if settings.tls == Tls::Issuer { "https" } else { "http" };
+    let issuer = listen(settings.port, scheme);
+    let aliases = (settings.tls == Tls::Aliases).then(|| listen(0, "https"));
+    let address = issuer.socket.local_addr().expect("a bound listener has an address");
+    let alias_base = aliases.as_ref().map(|listener| listener.base.clone());
+    let server = Server::new(settings, issuer.base.clone(), alias_base, authority);
+    (Arc::new(server), address, [issuer].into_iter().chain(aliases).collect())
+}
+
+fn listen(port: u16, scheme: &str) -> Listener {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free loopback port");
+    socket.set_nonblocking(true).expect("a listener can be made non-blocking");
+    let address = socket.local_addr().expect("a bound listener has an address");
+    Listener { socket, base: format!("{scheme}://{address}"), tls: scheme == "https" }
 }

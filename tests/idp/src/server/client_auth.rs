@@ -1,70 +1,131 @@
-//! Client authentication of RFC 6749 section 2.3.
+//! Client authentication: RFC 6749 section 2.3, RFC 7523 section 2.2 and RFC 8705 section 2.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
+    assertion::{CLIENT_ASSERTION_TYPE, named_client, verify_client},
+    inner::{Server, State},
     received::Received,
+    registration::{Client, RegisteredCertificate, TokenEndpointAuthMethod},
     respond::OAuthError,
-    settings::{Client, TokenEndpointAuthMethod},
+    verify::Jwt,
 };
 
 /// The client that a request proves to be from.
-pub(super) fn authenticate(clients: &[Client], received: &Received) -> Result<Client, OAuthError> {
-    let presented = present(received)?;
-    let basic = presented.method == TokenEndpointAuthMethod::ClientSecretBasic;
-    let refuse = |description| Err(OAuthError::invalid_client(description, basic));
-    let Some(client) = clients.iter().find(|client| client.id == presented.id) else {
-        return refuse("the client is unknown");
-    };
-    if !client.auth_methods.contains(&presented.method) {
-        return refuse("the client may not authenticate like this");
+pub(super) fn authenticate(
+    server: &Server,
+    state: &mut State,
+    received: &Received,
+) -> Result<Client, OAuthError> {
+    let assertion = received.parameter("client_assertion");
+    let basic = received.authorization("Basic");
+    let secret = received.parameter("client_secret");
+    if [assertion, basic, secret].into_iter().flatten().count() > 1 {
+        return Err(OAuthError::invalid_request("the client authenticates in two ways"));
     }
-    if presented.method != TokenEndpointAuthMethod::None && client.secret != presented.secret {
-        return refuse("the client secret is wrong");
+    match (assertion, basic) {
+        (Some(assertion), _) => by_assertion(server, state, received, assertion),
+        (None, Some(credentials)) => by_basic(state, received, credentials),
+        (None, None) => by_name(server, state, received, secret),
     }
-    Ok(client.clone())
 }
 
 /// Like [`authenticate`], for endpoints that want a confidential client.
 pub(super) fn authenticate_confidential(
-    clients: &[Client],
+    server: &Server,
+    state: &mut State,
     received: &Received,
 ) -> Result<Client, OAuthError> {
-    let client = authenticate(clients, received)?;
-    if client.secret.is_none() {
+    let client = authenticate(server, state, received)?;
+    if client.is_public() {
         return Err(OAuthError::invalid_client("a public client may not do this", false));
     }
     Ok(client)
 }
 
-/// What a request says of its client.
-struct Presented {
-    method: TokenEndpointAuthMethod,
-    id: String,
-    secret: Option<String>,
+fn by_assertion(
+    server: &Server,
+    state: &mut State,
+    received: &Received,
+    assertion: &str,
+) -> Result<Client, OAuthError> {
+    if received.parameter("client_assertion_type") != Some(CLIENT_ASSERTION_TYPE) {
+        return Err(OAuthError::invalid_request("the client_assertion_type is missing or unknown"));
+    }
+    let refuse = |reason: String| OAuthError::invalid_client(&format!("the assertion: {reason}"), false);
+    let assertion = Jwt::parse(assertion).map_err(refuse)?;
+    let client = named_client(state, &assertion, received.parameter("client_id")).map_err(refuse)?;
+    let method = verify_client(server, state, &client, &assertion).map_err(refuse)?;
+    allowed(client, method)
 }
 
-fn present(received: &Received) -> Result<Presented, OAuthError> {
-    let id = received.parameter("client_id");
-    let secret = received.parameter("client_secret");
-    if let Some(credentials) = received.authorization("Basic") {
-        if secret.is_some() {
-            return Err(OAuthError::invalid_request("the client authenticates in two ways"));
-        }
-        let (basic_id, secret) = decode_basic(credentials)
-            .ok_or_else(|| OAuthError::invalid_client("the Basic credentials are malformed", true))?;
-        if id.is_some_and(|id| id != basic_id) {
-            return Err(OAuthError::invalid_request("client_id differs from the Basic credentials"));
-        }
-        let method = TokenEndpointAuthMethod::ClientSecretBasic;
-        return Ok(Presented { method, id: basic_id, secret: Some(secret) });
+fn by_basic(state: &State, received: &Received, credentials: &str) -> Result<Client, OAuthError> {
+    let (id, secret) = decode_basic(credentials)
+        .ok_or_else(|| OAuthError::invalid_client("the Basic credentials are malformed", true))?;
+    if received.parameter("client_id").is_some_and(|named| named != id) {
+        return Err(OAuthError::invalid_request("client_id differs from the Basic credentials"));
     }
-    let id = id.ok_or_else(|| OAuthError::invalid_client("the request names no client", false))?.to_owned();
-    let method = match secret {
-        Some(_) => TokenEndpointAuthMethod::ClientSecretPost,
-        None => TokenEndpointAuthMethod::None,
+    by_secret(state, &id, &secret, TokenEndpointAuthMethod::ClientSecretBasic)
+}
+
+/// A client that says its name, and its secret or shows its certificate if it has one.
+fn by_name(
+    server: &Server,
+    state: &State,
+    received: &Received,
+    secret: Option<&str>,
+) -> Result<Client, OAuthError> {
+    let id = received.parameter("client_id");
+    let id = id.ok_or_else(|| OAuthError::invalid_client("the request names no client", false))?;
+    if let Some(secret) = secret {
+        return by_secret(state, id, secret, TokenEndpointAuthMethod::ClientSecretPost);
+    }
+    let client = known(state, id, false)?;
+    let refuse = |description: &str| Err(OAuthError::invalid_client(description, false));
+    let method = match (&client.certificate, received.certificates().first()) {
+        (None, _) => TokenEndpointAuthMethod::None,
+        (Some(_), None) => return refuse("the client has to show its certificate"),
+        (Some(RegisteredCertificate::DnsName(name)), Some(_)) => {
+            let tls = server.tls.as_ref().filter(|tls| tls.vouches_for(received.certificates(), name));
+            if tls.is_none() {
+                return refuse("the certificate is not from the authority, or for another name");
+            }
+            TokenEndpointAuthMethod::TlsClientAuth
+        }
+        (Some(RegisteredCertificate::Pinned(thumbprint)), Some(_)) => {
+            if received.certificate_thumbprint().as_ref() != Some(thumbprint) {
+                return refuse("the certificate is another one");
+            }
+            TokenEndpointAuthMethod::SelfSignedTlsClientAuth
+        }
     };
-    Ok(Presented { method, id, secret: secret.map(str::to_owned) })
+    allowed(client, method)
+}
+
+fn by_secret(
+    state: &State,
+    id: &str,
+    secret: &str,
+    method: TokenEndpointAuthMethod,
+) -> Result<Client, OAuthError> {
+    let basic = method == TokenEndpointAuthMethod::ClientSecretBasic;
+    let client = allowed(known(state, id, basic)?, method)?;
+    if client.secret.as_deref() != Some(secret) {
+        return Err(OAuthError::invalid_client("the client secret is wrong", basic));
+    }
+    Ok(client)
+}
+
+fn known(state: &State, id: &str, basic: bool) -> Result<Client, OAuthError> {
+    state.client(id).ok_or_else(|| OAuthError::invalid_client("the client is unknown", basic))
+}
+
+fn allowed(client: Client, method: TokenEndpointAuthMethod) -> Result<Client, OAuthError> {
+    if client.auth_methods.contains(&method) {
+        return Ok(client);
+    }
+    let basic = method == TokenEndpointAuthMethod::ClientSecretBasic;
+    Err(OAuthError::invalid_client("the client may not authenticate like this", basic))
 }
 
 /// Both halves of Basic credentials, each form-decoded.

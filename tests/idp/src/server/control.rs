@@ -70,6 +70,12 @@ pub(super) fn revoke_access_tokens(server: &Server, _: &Received) -> Response {
     json_response(StatusCode::OK, &json!({ "revoked": revoked }))
 }
 
+/// `POST /control/rotate_keys` with `keep=true` if the old ones are to stay published.
+pub(super) fn rotate_keys(server: &Server, received: &Received) -> Response {
+    server.signer().rotate(parameter(received, "keep") == "true");
+    done(Ok(()))
+}
+
 /// `POST /control/down` with `seconds`: nothing answers for so long, this path included.
 pub(super) fn down(server: &Server, received: &Received) -> Response {
     match parameter(received, "seconds").parse().map(Duration::try_from_secs_f64) {

@@ -45,6 +45,34 @@ pub struct Counters {
     pub revocation: u64,
     /// Requests to the introspection endpoint.
     pub introspection: u64,
+    /// Requests to the authorization endpoint.
+    pub authorization: u64,
+    /// Pages on which the server asked a person to sign in.
+    pub login_pages: u64,
+    /// Authorization requests answered with a code because the person was signed in already.
+    pub silent_sign_ins: u64,
+    /// Codes issued.
+    pub codes_issued: u64,
+    /// Codes that were presented again.
+    pub code_reuse: u64,
+    /// Requests to the endpoint for pushed authorization requests.
+    pub pushed_authorization: u64,
+    /// Requests for the claims of a user.
+    pub user_info: u64,
+    /// Requests to the logout page.
+    pub end_session: u64,
+    /// Sessions that a logout by the browser ended.
+    pub sessions_ended: u64,
+    /// Access tokens that a revocation request ended, each alone.
+    pub access_tokens_revoked: u64,
+    /// DPoP proofs that came, good or bad, at any endpoint.
+    pub dpop_proofs: u64,
+    /// Proofs that were refused for the nonce they lacked, at any endpoint.
+    pub dpop_nonce_challenges: u64,
+    /// Assertions and proofs refused because their `jti` was used before.
+    pub replays: u64,
+    /// Answers of the API that asked for a better sign-in (RFC 9470).
+    pub step_up_challenges: u64,
     /// Requests to the protected API.
     pub api: u64,
     /// Successful answers of the protected API.
@@ -81,6 +109,10 @@ impl Counters {
             Endpoint::Verification => &mut self.verification,
             Endpoint::Revocation => &mut self.revocation,
             Endpoint::Introspection => &mut self.introspection,
+            Endpoint::Authorization => &mut self.authorization,
+            Endpoint::PushedAuthorization => &mut self.pushed_authorization,
+            Endpoint::UserInfo => &mut self.user_info,
+            Endpoint::EndSession => &mut self.end_session,
             Endpoint::Api => &mut self.api,
             Endpoint::Public => &mut self.public,
             Endpoint::Redirect => &mut self.redirect,
@@ -115,6 +147,10 @@ pub struct RecordedRequest {
     pub form: Vec<(String, String)>,
     /// The length of the body in bytes.
     pub body_length: usize,
+    /// Scheme and authority of the listener: the issuer's, or the one that asks for client certificates.
+    pub base: String,
+    /// The thumbprint of the client's certificate, if it came over TLS with one.
+    pub certificate: Option<String>,
 }
 
 impl RecordedRequest {
@@ -126,6 +162,11 @@ impl RecordedRequest {
     /// The first value of a parameter of the form.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         first(&self.form, name)
+    }
+
+    /// The first value of a parameter of the query.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        first(&self.query, name)
     }
 }
 

@@ -2,11 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    settings::{Settings, User},
-    signer::random,
-    tokens::Grant,
-};
+use super::{registration::User, settings::Settings, signer::random, tokens::Grant};
 
 /// What `slow_down` adds to the interval.
 const SLOWER: Duration = Duration::from_secs(5);
@@ -38,7 +34,7 @@ pub(super) enum Poll {
     Denied,
     Pending,
     /// Approved; the device code is redeemed now.
-    Granted(Grant),
+    Granted(Box<Grant>),
 }
 
 #[derive(Debug)]
@@ -108,7 +104,7 @@ impl Devices {
             }
             Decision::Approved => {
                 device.decision = Decision::Redeemed;
-                Poll::Granted(device.grant.clone())
+                Poll::Granted(Box::new(device.grant.clone()))
             }
             Decision::Denied => Poll::Denied,
             Decision::Redeemed => Poll::Unknown,

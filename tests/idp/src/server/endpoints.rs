@@ -1,4 +1,4 @@
-//! The endpoints beside the token endpoint: metadata, keys, device authorization, revocation, introspection.
+//! The endpoints for device authorization, revocation and introspection.
 
 use std::time::UNIX_EPOCH;
 
@@ -11,61 +11,19 @@ use serde_json::{Value, json};
 use super::{
     client_auth::{authenticate, authenticate_confidential},
     inner::{Server, State},
+    issue::{add_sign_in, one_or_many},
     received::Received,
     respond::{OAuthError, html_response, json_response},
-    settings::{Discovery, ExpiresInRounding, Whole as _},
-    token::{GRANT_TYPES, requested},
-    tokens::Revoked,
+    styles::{ExpiresInRounding, Whole as _},
+    token::requested,
+    tokens::{Binding, Revoked},
 };
-
-/// `GET /.well-known/openid-configuration`.
-pub(super) fn openid_configuration(server: &Server, _: &Received) -> Response {
-    metadata(server, matches!(server.settings.discovery, Discovery::Both | Discovery::OidcOnly))
-}
-
-/// `GET /.well-known/oauth-authorization-server`.
-pub(super) fn oauth_authorization_server(server: &Server, _: &Received) -> Response {
-    metadata(server, matches!(server.settings.discovery, Discovery::Both | Discovery::Rfc8414Only))
-}
-
-fn metadata(server: &Server, served: bool) -> Response {
-    if !served {
-        return StatusCode::NOT_FOUND.into_response();
-    }
-    let methods = ["client_secret_basic", "client_secret_post", "none"];
-    let mut document = json!({
-        "issuer": server.issuer,
-        "token_endpoint": server.url("/token"),
-        "device_authorization_endpoint": server.url("/device_authorization"),
-        "revocation_endpoint": server.url("/revoke"),
-        "introspection_endpoint": server.url("/introspect"),
-        "jwks_uri": server.url("/jwks"),
-        "grant_types_supported": GRANT_TYPES,
-        "response_types_supported": [],
-        "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
-        "token_endpoint_auth_methods_supported": methods,
-        "revocation_endpoint_auth_methods_supported": methods,
-        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-        "claims_supported": ["iss", "sub", "aud", "exp", "iat", "email", "preferred_username"],
-    });
-    if let Value::Object(members) = &mut document {
-        members.extend(server.settings.metadata.clone());
-        members.retain(|_, value| !value.is_null());
-    }
-    json_response(StatusCode::OK, &document)
-}
-
-/// `GET /jwks`.
-pub(super) fn jwks(server: &Server, _: &Received) -> Response {
-    json_response(StatusCode::OK, &server.signer.jwks())
-}
 
 /// `POST /device_authorization`, RFC 8628 section 3.1.
 pub(super) fn device_authorization(server: &Server, received: &Received) -> Response {
     answer(server, received, |state| {
-        let client = authenticate(&state.clients, received)?;
-        let codes = state.devices.begin(&server.settings, requested(received, &client));
+        let client = authenticate(server, state, received)?;
+        let codes = state.devices.begin(&server.settings, requested(received, &client)?);
         let page = server.url("/device");
         let body = json!({
             "device_code": codes.device_code,
@@ -115,9 +73,10 @@ pub(super) fn decide(server: &Server, received: &Received) -> Response {
 /// `POST /revoke`, RFC 7009: an access token alone, or the family of a refresh token.
 pub(super) fn revoke(server: &Server, received: &Received) -> Response {
     answer(server, received, |state| {
-        let client = authenticate(&state.clients, received)?;
+        let client = authenticate(server, state, received)?;
         let revoked = state.tokens.revoke(&client.id, received.required("token")?);
         state.counters.families_revoked += u64::from(revoked == Revoked::Family);
+        state.counters.access_tokens_revoked += u64::from(revoked == Revoked::AccessToken);
         if revoked == Revoked::NotYours {
             return Err(OAuthError::new("unauthorized_client", "the token is another client's"));
         }
@@ -128,7 +87,7 @@ pub(super) fn revoke(server: &Server, received: &Received) -> Response {
 /// `POST /introspect`, RFC 7662, for confidential clients.
 pub(super) fn introspect(server: &Server, received: &Received) -> Response {
     answer(server, received, |state| {
-        authenticate_confidential(&state.clients, received)?;
+        authenticate_confidential(server, state, received)?;
         let token = received.required("token")?;
         let body = introspect_access(server, state, token)
             .or_else(|| introspect_refresh(server, state, token))
@@ -140,17 +99,33 @@ pub(super) fn introspect(server: &Server, received: &Received) -> Response {
 fn introspect_access(server: &Server, state: &State, value: &str) -> Option<Value> {
     let token = state.tokens.active(value)?;
     let issued = token.issued.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Some(json!({
+    let dpop = matches!(token.binding, Some(Binding::Dpop(_)));
+    let mut body = json!({
         "active": true,
         "iss": server.issuer,
         "sub": token.grant.subject(),
         "username": token.grant.user.as_ref().map(|user| &user.name),
         "client_id": token.grant.client_id,
         "scope": token.grant.scopes.join(" "),
-        "token_type": "Bearer",
+        "token_type": if dpop { "DPoP" } else { "Bearer" },
         "iat": issued.as_secs(),
         "exp": (issued + token.lifetime).as_secs(),
-    }))
+    });
+    add_sign_in(&token.grant, &mut body);
+    if let Some(binding) = &token.binding {
+        body["cnf"] = binding.confirmation();
+    }
+    if !token.grant.audiences.is_empty() {
+        let audiences: Vec<&str> = token.grant.audiences.iter().map(String::as_str).collect();
+        body["aud"] = one_or_many(&audiences);
+    }
+    if let Some(details) = &token.grant.authorization_details {
+        body["authorization_details"] = details.clone();
+    }
+    if let Some(actor) = &token.grant.actor {
+        body["act"] = json!({ "sub": actor });
+    }
+    Some(body)
 }
 
 fn introspect_refresh(server: &Server, state: &State, value: &str) -> Option<Value> {
@@ -166,7 +141,7 @@ fn introspect_refresh(server: &Server, state: &State, value: &str) -> Option<Val
 }
 
 /// Answers a form while the state is locked.
-fn answer(
+pub(super) fn answer(
     server: &Server,
     received: &Received,
     act: impl FnOnce(&mut State) -> Result<Response, OAuthError>,

@@ -28,7 +28,15 @@ pub enum Endpoint {
     Revocation,
     /// `/introspect`.
     Introspection,
-    /// `/api/echo` and below.
+    /// `/authorize`. The page where people sign in is no endpoint of its own.
+    Authorization,
+    /// `/par`.
+    PushedAuthorization,
+    /// `/userinfo`.
+    UserInfo,
+    /// `/end_session`.
+    EndSession,
+    /// `/api/echo` and below, and `/api/step_up`.
     Api,
     /// `/api/public`.
     Public,
@@ -49,7 +57,11 @@ impl Endpoint {
             "/device" => Self::Verification,
             "/revoke" => Self::Revocation,
             "/introspect" => Self::Introspection,
-            "/api/echo" => Self::Api,
+            "/authorize" => Self::Authorization,
+            "/par" => Self::PushedAuthorization,
+            "/userinfo" => Self::UserInfo,
+            "/end_session" => Self::EndSession,
+            "/api/echo" | "/api/step_up" => Self::Api,
             "/api/public" => Self::Public,
             "/api/redirect" => Self::Redirect,
             path if path.starts_with("/api/echo/") => Self::Api,

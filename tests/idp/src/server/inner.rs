@@ -1,19 +1,23 @@
 //! What the endpoints share.
 
 use std::{
-    collections::VecDeque,
-    net::SocketAddr,
+    collections::{HashSet, VecDeque},
     sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use super::{
+    codes::Codes,
     control::ControlError,
     counters::{Counters, RecordedRequest},
     devices::Devices,
     fault::Faults,
-    settings::{Client, Settings},
+    nonces::Nonces,
+    registration::Client,
+    sessions::Sessions,
+    settings::{IdTokenHook, Settings},
     signer::Signer,
+    tls::Authority,
     tokens::Tokens,
 };
 
@@ -24,9 +28,14 @@ const MOST_REQUESTS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) issuer: String,
+    /// Scheme and authority of the second listener, if there is one.
+    pub(super) aliases: Option<String>,
     pub(super) settings: Settings,
-    pub(super) signer: Signer,
+    /// Who certifies server and clients, if TLS is spoken.
+    pub(super) tls: Option<Authority>,
     pub(super) faults: Faults,
+    signer: Mutex<Signer>,
+    id_token_hook: Mutex<IdTokenHook>,
     state: Mutex<State>,
     availability: Mutex<Availability>,
 }
@@ -37,6 +46,12 @@ pub(super) struct State {
     pub(super) clients: Vec<Client>,
     pub(super) tokens: Tokens,
     pub(super) devices: Devices,
+    pub(super) codes: Codes,
+    pub(super) sessions: Sessions,
+    /// What may be seen once: the `jti` of assertions and proofs.
+    pub(super) seen: HashSet<String>,
+    pub(super) server_nonces: Nonces,
+    pub(super) resource_nonces: Nonces,
     pub(super) counters: Counters,
     pub(super) requests: VecDeque<RecordedRequest>,
 }
@@ -49,18 +64,31 @@ enum Availability {
 }
 
 impl Server {
-    pub(super) fn new(settings: Settings, address: SocketAddr) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        issuer: String,
+        aliases: Option<String>,
+        tls: Option<Authority>,
+    ) -> Self {
         let state = State {
             clients: settings.clients.clone(),
             tokens: Tokens::default(),
             devices: Devices::default(),
+            codes: Codes::default(),
+            sessions: Sessions::default(),
+            seen: HashSet::new(),
+            server_nonces: Nonces::new(settings.dpop_nonce_uses),
+            resource_nonces: Nonces::new(settings.dpop_api_nonce_uses),
             counters: Counters::default(),
             requests: VecDeque::new(),
         };
         Self {
-            issuer: format!("http://{address}"),
+            issuer,
+            aliases,
+            signer: Mutex::new(Signer::generate(&settings.signing_algorithms)),
+            id_token_hook: Mutex::new(settings.id_token.clone()),
             settings,
-            signer: Signer::generate(),
+            tls,
             faults: Faults::default(),
             state: Mutex::new(state),
             availability: Mutex::new(Availability::Up),
@@ -73,6 +101,18 @@ impl Server {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of the state panics")
+    }
+
+    pub(super) fn signer(&self) -> MutexGuard<'_, Signer> {
+        self.signer.lock().expect("no holder of the keys panics")
+    }
+
+    pub(super) fn id_token_hook(&self) -> IdTokenHook {
+        self.id_token_hook.lock().expect("no holder of the hook panics").clone()
+    }
+
+    pub(super) fn set_id_token_hook(&self, hook: IdTokenHook) {
+        *self.id_token_hook.lock().expect("no holder of the hook panics") = hook;
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -107,6 +147,7 @@ impl Server {
     pub(super) fn log_out(&self, user: &str) -> usize {
         let mut state = self.state();
         let ended = state.tokens.log_out(user);
+        state.sessions.end_all_of(user);
         state.counters.families_revoked += ended as u64;
         ended
     }
@@ -120,6 +161,11 @@ impl Server {
 }
 
 impl State {
+    /// The client of an id, as it is registered now.
+    pub(super) fn client(&self, id: &str) -> Option<Client> {
+        self.clients.iter().find(|client| client.id == id).cloned()
+    }
+
     pub(super) fn record(&mut self, request: RecordedRequest) {
         if self.requests.len() == MOST_REQUESTS {
             self.requests.pop_front();

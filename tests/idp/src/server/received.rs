@@ -7,7 +7,18 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
-use super::{counters::RecordedRequest, fault::Endpoint, respond::OAuthError};
+use super::{
+    algorithm::certificate_thumbprint, counters::RecordedRequest, fault::Endpoint, respond::OAuthError,
+};
+
+/// What a request came over, in its extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Wire {
+    /// Scheme and authority of the listener.
+    pub(super) base: String,
+    /// The client's certificates as it sent them, its own first; none without TLS.
+    pub(super) certificates: Vec<Vec<u8>>,
+}
 
 /// A request with its whole body.
 #[derive(Debug)]
@@ -29,6 +40,49 @@ impl Received {
 
     pub(super) fn path(&self) -> &str {
         self.parts.uri.path()
+    }
+
+    /// Scheme and authority of the listener that the request came to.
+    pub(super) fn base(&self) -> &str {
+        self.parts.extensions.get::<Wire>().map_or("", |wire| &wire.base)
+    }
+
+    /// The certificates of the connection, the client's own first.
+    pub(super) fn certificates(&self) -> &[Vec<u8>] {
+        self.parts.extensions.get::<Wire>().map_or(&[], |wire| &wire.certificates)
+    }
+
+    /// The thumbprint of the client's certificate.
+    pub(super) fn certificate_thumbprint(&self) -> Option<String> {
+        self.certificates().first().map(|certificate| certificate_thumbprint(certificate))
+    }
+
+    /// The parameters of the form.
+    pub(super) fn form(&self) -> &[(String, String)] {
+        &self.form
+    }
+
+    /// The values of a parameter of the form that may be repeated.
+    pub(super) fn all(&self, name: &str) -> Vec<String> {
+        let mine = self.form.iter().filter(|(key, value)| key == name && !value.is_empty());
+        mine.map(|(_, value)| value.clone()).collect()
+    }
+
+    /// The value of a header that may be there once.
+    pub(super) fn only_header(&self, name: &header::HeaderName) -> Result<Option<&str>, String> {
+        let mut values = self.parts.headers.get_all(name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        match (value.to_str(), values.next()) {
+            (Ok(value), None) => Ok(Some(value)),
+            _ => Err(format!("the header {name} is there twice or is not text")),
+        }
+    }
+
+    /// The value of a cookie.
+    pub(super) fn cookie(&self, name: &str) -> Option<&str> {
+        let cookies = self.parts.headers.get(header::COOKIE)?.to_str().ok()?;
+        let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     pub(super) fn body(&self) -> &Bytes {
@@ -92,10 +146,13 @@ impl Received {
                 .collect(),
             form: self.form.clone(),
             body_length: self.body.len(),
+            base: self.base().to_owned(),
+            certificate: self.certificate_thumbprint(),
         }
     }
 
-    fn query_pairs(&self) -> Vec<(String, String)> {
+    /// The parameters of the query.
+    pub(super) fn query_pairs(&self) -> Vec<(String, String)> {
         decode(self.parts.uri.query().unwrap_or_default().as_bytes())
     }
 }

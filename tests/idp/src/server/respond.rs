@@ -23,6 +23,22 @@ pub(super) fn html_response(status: StatusCode, text: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }
 
+/// A text for a place in HTML, attributes included.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            '\'' => escaped += "&#39;",
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
 /// An empty answer with one header.
 pub(super) fn empty_response(status: StatusCode, name: header::HeaderName, value: &str) -> Response {
     let mut response = (status, Body::empty()).into_response();
@@ -67,6 +83,11 @@ impl OAuthError {
 
     pub(super) fn invalid_client(description: &str, basic: bool) -> Self {
         Self { status: StatusCode::UNAUTHORIZED, basic, ..Self::new("invalid_client", description) }
+    }
+
+    /// The description.
+    pub(super) fn text(&self) -> &str {
+        self.description.as_deref().unwrap_or_default()
     }
 
     pub(super) fn response(&self) -> Response {

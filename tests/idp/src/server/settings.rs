@@ -1,14 +1,22 @@
 //! What a server is told when it starts.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
+
+use super::{
+    algorithm::Algorithm,
+    registration::{Client, TrustedIssuer, User},
+    signer::IdToken,
+    styles::{AccessTokenFormat, ExpiresInRounding, ExpiresInStyle, TokenTypeStyle},
+};
 
 /// How an authorization server behaves. The default is strict: refresh tokens rotate and the reuse of one
 /// kills its family.
 ///
 /// The default knows the public client `cli`, the confidential client `service` with the secret
-/// `service-secret` (by `client_secret_basic` and `client_secret_post`), and the users `alice` and `bob`.
+/// `service-secret` (by `client_secret_basic` and `client_secret_post`), and the users `alice` and `bob`. Both clients
+/// may be redirected to `/callback` on any loopback port, and to `/signed-out` after a logout.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The loopback port; 0 for a free one.
@@ -52,6 +60,46 @@ pub struct Settings {
     pub discovery: Discovery,
     /// Members to set in the metadata documents; a null removes the member.
     pub metadata: Map<String, Value>,
+    /// Further documents, served as JSON under their paths; `{issuer}` in their texts becomes the issuer.
+    pub documents: BTreeMap<String, Value>,
+    /// Whether and where the server speaks TLS, and with it takes client certificates.
+    pub tls: Tls,
+    /// Approves every authorization request as this user, without the page where a person signs in. A request with
+    /// `prompt=none` still needs the cookie of an earlier sign-in.
+    pub sign_in_as: Option<String>,
+    /// Whether authorization requests without `state`, or without `nonce` where the scope has `openid`, are refused.
+    pub strict_authorization: bool,
+    /// Whether authorization requests have to be pushed (RFC 9126).
+    pub require_pushed_authorization_requests: bool,
+    /// How long a pushed request is valid. `expires_in` shows it rounded up.
+    pub pushed_request_lifetime: Duration,
+    /// How long a code is valid.
+    pub code_lifetime: Duration,
+    /// What the answer of the authorization endpoint says of the issuer (RFC 9207).
+    pub authorization_iss: AuthorizationIss,
+    /// The `acr` that a sign-in can have, lowest first; the first is what it has unless another is asked for.
+    pub acr_values: Vec<String>,
+    /// What the server signs with, one key each; the first signs access tokens, and ID tokens unless the client has a
+    /// wish.
+    pub signing_algorithms: Vec<Algorithm>,
+    /// Further members of the JWK Set, as they are.
+    pub extra_jwks: Vec<Value>,
+    /// Changes each ID token before it is signed.
+    pub id_token: IdTokenHook,
+    /// What `aud` of a client assertion may be.
+    pub assertion_audience: AssertionAudience,
+    /// How far away `exp` of a client assertion may be, with 5 s of grace.
+    pub assertion_longest_lifetime: Duration,
+    /// Whether a client assertion must have a `jti`. One that is there is never accepted twice.
+    pub assertion_jti_required: bool,
+    /// How many DPoP proofs a nonce of the token endpoint is good for; no nonce is asked for if `None` (RFC 9449
+    /// section 8).
+    pub dpop_nonce_uses: Option<u32>,
+    /// Likewise for the API and `/userinfo`, whose nonces are others (RFC 9449 section 9).
+    pub dpop_api_nonce_uses: Option<u32>,
+    /// Whose JWTs are accepted as authorization grants (RFC 7523), as subject tokens (RFC 8693) and as the assertions
+    /// of federated clients.
+    pub trusted_issuers: Vec<TrustedIssuer>,
     /// How long each answer is held back after the server has acted, except answers to `/control`.
     pub response_delay: Duration,
 }
@@ -78,6 +126,24 @@ impl Default for Settings {
             users: vec![User::new("alice"), User::new("bob")],
             discovery: Discovery::Both,
             metadata: Map::new(),
+            documents: BTreeMap::new(),
+            tls: Tls::None,
+            sign_in_as: None,
+            strict_authorization: true,
+            require_pushed_authorization_requests: false,
+            pushed_request_lifetime: Duration::from_secs(60),
+            code_lifetime: Duration::from_secs(60),
+            authorization_iss: AuthorizationIss::Right,
+            acr_values: vec!["bronze".to_owned(), "silver".to_owned(), "gold".to_owned()],
+            signing_algorithms: vec![Algorithm::Es256],
+            extra_jwks: Vec::new(),
+            id_token: IdTokenHook::default(),
+            assertion_audience: AssertionAudience::IssuerOrTokenEndpoint,
+            assertion_longest_lifetime: Duration::from_secs(300),
+            assertion_jti_required: true,
+            dpop_nonce_uses: None,
+            dpop_api_nonce_uses: None,
+            trusted_issuers: Vec::new(),
             response_delay: Duration::ZERO,
         }
     }
@@ -106,75 +172,6 @@ impl Settings {
     }
 }
 
-/// A registered client.
-#[derive(Clone, Debug)]
-pub struct Client {
-    /// The `client_id`.
-    pub id: String,
-    /// The `client_secret`; none for a public client.
-    pub secret: Option<String>,
-    /// The methods by which the client may authenticate.
-    pub auth_methods: Vec<TokenEndpointAuthMethod>,
-}
-
-impl Client {
-    /// A public client: it names itself and proves nothing.
-    pub fn public(id: &str) -> Self {
-        Self { id: id.to_owned(), secret: None, auth_methods: vec![TokenEndpointAuthMethod::None] }
-    }
-
-    /// A confidential client that may use `client_secret_basic` and `client_secret_post`.
-    pub fn confidential(id: &str, secret: &str) -> Self {
-        let auth_methods =
-            vec![TokenEndpointAuthMethod::ClientSecretBasic, TokenEndpointAuthMethod::ClientSecretPost];
-        Self { id: id.to_owned(), secret: Some(secret.to_owned()), auth_methods }
-    }
-
-    /// The client with one allowed method only.
-    #[must_use]
-    pub fn only(mut self, method: TokenEndpointAuthMethod) -> Self {
-        self.auth_methods = vec![method];
-        self
-    }
-}
-
-/// How a client authenticates, as in the metadata `token_endpoint_auth_methods_supported`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenEndpointAuthMethod {
-    /// `none`: `client_id` in the form and no secret.
-    None,
-    /// `client_secret_basic`: HTTP Basic, each half form-encoded as RFC 6749 section 2.3.1 says.
-    ClientSecretBasic,
-    /// `client_secret_post`: `client_id` and `client_secret` in the form.
-    ClientSecretPost,
-}
-
-/// A user who can approve and sign in.
-#[derive(Clone, Debug)]
-pub struct User {
-    /// The name, which is also the claim `preferred_username`.
-    pub name: String,
-    /// The claim `sub`.
-    pub subject: String,
-    /// The claim `email`.
-    pub email: String,
-    /// The password of the password grant.
-    pub password: String,
-}
-
-impl User {
-    /// A user `NAME` with the subject `subject-NAME`, the email `NAME@example.test` and the password
-    /// `NAME-password`.
-    pub fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            subject: format!("subject-{name}"),
-            email: format!("{name}@example.test"),
-            password: format!("{name}-password"),
-        }
-    }
-}
-
 /// The approval of every device authorization as one user.
 #[derive(Clone, Debug)]
 pub struct AutoApprove {
@@ -182,48 +179,6 @@ pub struct AutoApprove {
     pub user: String,
     /// How many polls are answered `authorization_pending` before; polls answered `slow_down` do not count.
     pub after_polls: u32,
-}
-
-/// What access tokens are made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessTokenFormat {
-    /// Random text that begins with `at-`.
-    Opaque,
-    /// A JWT of RFC 9068, signed with ES256.
-    Jwt,
-}
-
-/// How a lifetime becomes whole seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExpiresInRounding {
-    /// 2.6 s is 2.
-    Down,
-    /// 2.6 s is 3, 2.4 s is 2.
-    Nearest,
-    /// 2.4 s is 3.
-    Up,
-}
-
-/// How `expires_in` is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExpiresInStyle {
-    /// `"expires_in": 60`.
-    Number,
-    /// `"expires_in": "60"`, as some servers do.
-    Text,
-    /// No `expires_in`.
-    Missing,
-}
-
-/// How `token_type` is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenTypeStyle {
-    /// `"Bearer"`.
-    Bearer,
-    /// `"bearer"`.
-    LowerCase,
-    /// No `token_type`.
-    Missing,
 }
 
 /// Which metadata documents are served.
@@ -239,18 +194,60 @@ pub enum Discovery {
     Neither,
 }
 
-/// The whole seconds of a duration.
-pub(super) trait Whole {
-    fn whole(&self, rounding: ExpiresInRounding) -> u64;
+/// Whether and where a server speaks TLS. Its certificates are from an authority that each server makes for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Nowhere: the issuer is `http://127.0.0.1:PORT`.
+    None,
+    /// On the issuer's own port: the issuer is `https://127.0.0.1:PORT`. A client certificate is asked for and need not
+    /// come.
+    Issuer,
+    /// On a second port, where a client certificate is asked for; the metadata name its endpoints in
+    /// `mtls_endpoint_aliases`. The issuer speaks plain HTTP.
+    Aliases,
 }
 
-impl Whole for Duration {
-    fn whole(&self, rounding: ExpiresInRounding) -> u64 {
-        let up = match rounding {
-            ExpiresInRounding::Down => false,
-            ExpiresInRounding::Nearest => self.subsec_millis() >= 500,
-            ExpiresInRounding::Up => self.subsec_nanos() > 0,
-        };
-        self.as_secs() + u64::from(up)
+/// What the answer of the authorization endpoint says of the issuer (RFC 9207).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthorizationIss {
+    /// `iss` is the issuer, and the metadata say that it comes.
+    Right,
+    /// There is none, and the metadata do not say that one comes.
+    Missing,
+    /// `iss` is this, and the metadata say that one comes.
+    Wrong(String),
+}
+
+/// What `aud` of a client assertion may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AssertionAudience {
+    /// The issuer only.
+    Issuer,
+    /// The URL of the token endpoint only, as older servers want it.
+    TokenEndpoint,
+    /// Either of them.
+    IssuerOrTokenEndpoint,
+}
+
+/// Changes each ID token before it is signed. The default changes nothing.
+#[derive(Clone)]
+pub struct IdTokenHook(pub(super) Arc<dyn Fn(&mut IdToken) + Send + Sync>);
+
+impl IdTokenHook {
+    /// A hook that does this.
+    pub fn new(hook: impl Fn(&mut IdToken) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hook))
+    }
+}
+
+impl Default for IdTokenHook {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for IdTokenHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdTokenHook")
     }
 }

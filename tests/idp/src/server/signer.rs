@@ -1,52 +1,133 @@
-//! The key of a server, and random values.
+//! The keys of a server, and random values.
 
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
-};
+use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-/// Signs JWTs with ES256. The key lives as long as the server.
+use super::{
+    algorithm::{Algorithm, SigningKey, signing_input},
+    verify::{Jwt, VerificationKey},
+};
+
+/// The signing keys of a server, one for each of its algorithms, and their predecessors.
 #[derive(Debug)]
 pub(super) struct Signer {
-    key: EcdsaKeyPair,
-    key_id: String,
+    /// Newest first.
+    keys: Vec<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    key: SigningKey,
+    current: bool,
+    published: bool,
+}
+
+impl Held {
+    fn new(key: SigningKey) -> Self {
+        Self { key, current: true, published: true }
+    }
+}
+
+/// An ID token before it is signed, for [`Settings::id_token`](super::Settings::id_token) to spoil.
+#[derive(Clone, Debug)]
+pub struct IdToken {
+    /// The header: `alg`, `kid` and `typ`.
+    pub header: Value,
+    /// The claims.
+    pub claims: Value,
+    /// What signs it.
+    pub signature: IdTokenSignature,
+    /// What the answer holds in its place, if anything.
+    pub instead: Option<String>,
+}
+
+/// What signs an ID token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdTokenSignature {
+    /// The server's key.
+    Right,
+    /// A key that is not published, of the same algorithm.
+    Stranger,
+    /// Nothing: the third part is empty. The header still says what it says.
+    Missing,
+    /// HMAC with SHA-256, keyed by the public key: what a client that trusts the header's `alg` would accept.
+    HmacOfPublicKey,
 }
 
 impl Signer {
-    pub(super) fn generate() -> Self {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a P-256 key");
-        // The thumbprint of RFC 7638, over the required members in alphabetical order.
-        let key_id = URL_SAFE_NO_PAD.encode(Sha256::digest(public_jwk(&key).to_string()));
-        Self { key, key_id }
+    pub(super) fn generate(algorithms: &[Algorithm]) -> Self {
+        Self { keys: algorithms.iter().copied().map(SigningKey::of_new_server).map(Held::new).collect() }
     }
 
-    /// The public key as a JWK Set.
-    pub(super) fn jwks(&self) -> Value {
-        let mut jwk = public_jwk(&self.key);
-        jwk["kid"] = json!(self.key_id);
-        jwk["use"] = json!("sig");
-        jwk["alg"] = json!("ES256");
-        json!({ "keys": [jwk] })
+    /// Makes a new key for each algorithm; the old ones stay published or not.
+    pub(super) fn rotate(&mut self, keep: bool) {
+        let mut algorithms = Vec::new();
+        for held in &mut self.keys {
+            if held.current {
+                algorithms.push(held.key.algorithm());
+            }
+            held.current = false;
+            held.published &= keep;
+        }
+        let new = algorithms.into_iter().map(SigningKey::generate).map(Held::new);
+        self.keys.splice(0..0, new.collect::<Vec<_>>());
     }
 
-    /// A signed JWT with these claims.
-    pub(super) fn sign(&self, typ: &str, claims: &Value) -> String {
-        let header = json!({ "alg": "ES256", "kid": self.key_id, "typ": typ });
-        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
-        let message = format!("{}.{}", encode(&header), encode(claims));
-        let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).expect("a signature");
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    /// The published keys, newest first.
+    pub(super) fn jwks(&self) -> Vec<Value> {
+        self.keys.iter().filter(|held| held.published).map(|held| held.key.jwk()).collect()
     }
-}
 
-fn public_jwk(key: &EcdsaKeyPair) -> Value {
-    // Uncompressed: 4, then both coordinates of 32 bytes.
-    let point = key.public_key().as_ref();
-    let (x, y) = point[1..].split_at(32);
-    json!({ "crv": "P-256", "kty": "EC", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y) })
+    /// A JWT signed with the key of an algorithm, or of the first one.
+    pub(super) fn sign(&self, algorithm: Option<Algorithm>, typ: &str, claims: &Value) -> String {
+        self.key(algorithm).sign(typ, claims)
+    }
+
+    /// The algorithm that a wish for one comes to.
+    pub(super) fn algorithm(&self, wish: Option<Algorithm>) -> Algorithm {
+        self.key(wish).algorithm()
+    }
+
+    /// An ID token with these claims, ready to be spoilt.
+    pub(super) fn draft(&self, algorithm: Option<Algorithm>, claims: Value) -> IdToken {
+        let key = self.key(algorithm);
+        let header = json!({ "alg": key.algorithm().name(), "kid": key.key_id(), "typ": "JWT" });
+        IdToken { header, claims, signature: IdTokenSignature::Right, instead: None }
+    }
+
+    /// Signs an ID token as it says; the key is the one that its draft named.
+    pub(super) fn finish(&self, algorithm: Option<Algorithm>, draft: IdToken) -> String {
+        if let Some(instead) = draft.instead {
+            return instead;
+        }
+        let key = self.key(algorithm);
+        let (header, claims) = (&draft.header, &draft.claims);
+        match draft.signature {
+            IdTokenSignature::Right => key.sign_with_header(header, claims),
+            IdTokenSignature::Stranger => {
+                SigningKey::generate(key.algorithm()).sign_with_header(header, claims)
+            }
+            IdTokenSignature::Missing => format!("{}.", signing_input(header, claims)),
+            IdTokenSignature::HmacOfPublicKey => {
+                let message = signing_input(header, claims);
+                let secret = hmac::Key::new(hmac::HMAC_SHA256, key.public_bytes());
+                let tag = hmac::sign(&secret, message.as_bytes());
+                format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
+            }
+        }
+    }
+
+    /// Tells whether the server signed a JWT, with a key of today or of before.
+    pub(super) fn signed(&self, jwt: &Jwt) -> bool {
+        self.keys.iter().any(|held| jwt.is_signed_by(&VerificationKey::jwk(held.key.jwk())))
+    }
+
+    fn key(&self, algorithm: Option<Algorithm>) -> &SigningKey {
+        let mut current = self.keys.iter().filter(|held| held.current).map(|held| &held.key);
+        let wished = algorithm.and_then(|wish| current.clone().find(|key| key.algorithm() == wish));
+        wished.or_else(|| current.next()).expect("the settings name a signing algorithm")
+    }
 }
 
 /// A random value with a prefix that tells what it is, of 192 bits.

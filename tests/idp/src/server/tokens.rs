@@ -5,11 +5,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{
-    respond::OAuthError,
-    settings::{Settings, User},
-    signer::random,
-};
+use serde_json::{Value, json};
+
+use super::{registration::User, respond::OAuthError, sessions::SignIn, settings::Settings, signer::random};
 
 /// Who was granted what.
 #[derive(Clone, Debug)]
@@ -18,13 +16,66 @@ pub(super) struct Grant {
     /// None for client credentials.
     pub(super) user: Option<User>,
     pub(super) scopes: Vec<String>,
-    /// The resource or audience that was asked for.
-    pub(super) audience: Option<String>,
+    /// The resources and audiences that were asked for.
+    pub(super) audiences: Vec<String>,
+    pub(super) authorization_details: Option<Value>,
+    /// How the user signed in.
+    pub(super) sign_in: Option<SignIn>,
+    /// Who acts for the subject (RFC 8693 section 4.1).
+    pub(super) actor: Option<String>,
 }
 
 impl Grant {
+    /// A grant of nothing to a client.
+    pub(super) fn of(client_id: &str) -> Self {
+        Self {
+            client_id: client_id.to_owned(),
+            user: None,
+            scopes: Vec::new(),
+            audiences: Vec::new(),
+            authorization_details: None,
+            sign_in: None,
+            actor: None,
+        }
+    }
+
+    pub(super) fn has_scope(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|granted| granted == scope)
+    }
+
+    /// The grant for some of its resources only, or for all if none is named.
+    pub(super) fn narrowed(mut self, resources: Vec<String>) -> Result<Self, OAuthError> {
+        if resources.is_empty() {
+            return Ok(self);
+        }
+        if !self.audiences.is_empty() && !resources.iter().all(|wish| self.audiences.contains(wish)) {
+            return Err(OAuthError::new("invalid_target", "the resource is not one of those granted"));
+        }
+        self.audiences = resources;
+        Ok(self)
+    }
+
     pub(super) fn subject(&self) -> &str {
         self.user.as_ref().map_or(&self.client_id, |user| &user.subject)
+    }
+}
+
+/// What a token is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Binding {
+    /// The thumbprint of a DPoP key (RFC 9449 section 6).
+    Dpop(String),
+    /// The thumbprint of a certificate (RFC 8705 section 3).
+    Certificate(String),
+}
+
+impl Binding {
+    /// The claim `cnf`.
+    pub(super) fn confirmation(&self) -> Value {
+        match self {
+            Self::Dpop(thumbprint) => json!({ "jkt": thumbprint }),
+            Self::Certificate(thumbprint) => json!({ "x5t#S256": thumbprint }),
+        }
     }
 }
 
@@ -36,6 +87,8 @@ pub(super) struct FamilyId(usize);
 #[derive(Debug)]
 struct Family {
     grant: Grant,
+    /// What the refresh tokens of a public client are bound to.
+    binding: Option<Binding>,
     alive: bool,
     generation: u64,
 }
@@ -51,6 +104,7 @@ struct RefreshToken {
 #[derive(Clone, Debug)]
 pub(super) struct AccessToken {
     pub(super) grant: Grant,
+    pub(super) binding: Option<Binding>,
     /// None for client credentials.
     pub(super) family: Option<FamilyId>,
     /// 1 for the first access token of a family, or of a client's own, and so on.
@@ -59,6 +113,19 @@ pub(super) struct AccessToken {
     pub(super) lifetime: Duration,
     pub(super) deadline: Instant,
     pub(super) revoked: bool,
+}
+
+/// A wish to redeem a refresh token.
+#[derive(Debug)]
+pub(super) struct Redemption<'a> {
+    pub(super) client_id: &'a str,
+    pub(super) value: &'a str,
+    /// The scopes asked for, which may only narrow the grant.
+    pub(super) scopes: Option<Vec<String>>,
+    /// The resources asked for, likewise.
+    pub(super) resources: Vec<String>,
+    /// What the client has proved to hold.
+    pub(super) binding: Option<&'a Binding>,
 }
 
 /// What a refresh token was worth.
@@ -103,8 +170,8 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    pub(super) fn begin_family(&mut self, grant: Grant) -> FamilyId {
-        self.families.push(Family { grant, alive: true, generation: 0 });
+    pub(super) fn begin_family(&mut self, grant: Grant, binding: Option<Binding>) -> FamilyId {
+        self.families.push(Family { grant, binding, alive: true, generation: 0 });
         FamilyId(self.families.len() - 1)
     }
 
@@ -118,6 +185,7 @@ impl Tokens {
     pub(super) fn next_access_token(
         &mut self,
         grant: Grant,
+        binding: Option<Binding>,
         family: Option<FamilyId>,
         lifetime: Duration,
     ) -> AccessToken {
@@ -128,6 +196,7 @@ impl Tokens {
         *generation += 1;
         AccessToken {
             grant,
+            binding,
             family,
             generation: *generation,
             issued: SystemTime::now(),
@@ -142,14 +211,8 @@ impl Tokens {
     }
 
     /// Redeems a refresh token: spends it if the settings say so, and detects the reuse of a spent one.
-    /// `scopes` are those asked for, which may only narrow the grant.
-    pub(super) fn redeem(
-        &mut self,
-        settings: &Settings,
-        client_id: &str,
-        value: &str,
-        scopes: Option<Vec<String>>,
-    ) -> Result<Redeemed, Refused> {
+    pub(super) fn redeem(&mut self, settings: &Settings, wish: Redemption<'_>) -> Result<Redeemed, Refused> {
+        let Redemption { client_id, value, scopes, resources, binding } = wish;
         let refuse = |error| Refused { error, reuse: false, killed: false };
         let invalid = |description| refuse(OAuthError::invalid_grant(description));
         let now = Instant::now();
@@ -166,6 +229,9 @@ impl Tokens {
         if settings.refresh_token_lifetime.is_some_and(|lifetime| now >= token.issued + lifetime) {
             return Err(Refused { reuse, ..invalid("the refresh token has expired") });
         }
+        if family.binding.as_ref().is_some_and(|bound| Some(bound) != binding) {
+            return Err(Refused { reuse, ..invalid("the refresh token is bound to another key") });
+        }
         if let Some(spent) = token.spent
             && settings.reuse_grace.is_none_or(|grace| now >= spent + grace)
         {
@@ -181,6 +247,7 @@ impl Tokens {
             }
             grant.scopes = scopes;
         }
+        let grant = grant.narrowed(resources).map_err(|error| Refused { reuse, ..refuse(error) })?;
 
         let family = token.family;
         let refresh_token = if settings.omit_refresh_token_on_refresh {
@@ -242,11 +309,23 @@ impl Tokens {
         active
     }
 
+    /// Kills a family and tells whether it was alive.
+    pub(super) fn kill(&mut self, family: FamilyId) -> bool {
+        std::mem::replace(&mut self.families[family.0].alive, false)
+    }
+
     /// Kills the families of a user and tells how many were alive.
     pub(super) fn log_out(&mut self, user: &str) -> usize {
-        let theirs = self.families.iter_mut().filter(|family| {
-            family.alive && family.grant.user.as_ref().is_some_and(|granted| granted.name == user)
-        });
+        self.kill_those(|grant| grant.user.as_ref().is_some_and(|granted| granted.name == user))
+    }
+
+    /// Kills the families of a session and tells how many were alive.
+    pub(super) fn end_session(&mut self, id: &str) -> usize {
+        self.kill_those(|grant| grant.sign_in.as_ref().is_some_and(|sign_in| sign_in.session == id))
+    }
+
+    fn kill_those(&mut self, are_they: impl Fn(&Grant) -> bool) -> usize {
+        let theirs = self.families.iter_mut().filter(|family| family.alive && are_they(&family.grant));
         theirs.map(|family| family.alive = false).count()
     }
 

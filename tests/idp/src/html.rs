@@ -1,4 +1,4 @@
-//! Just enough HTML to answer a form: tolerant, and no more than Keycloak's pages need.
+//! Just enough HTML to answer a form: tolerant, and no more than a sign-in's pages need.
 
 /// A page: its forms, and its text for messages.
 #[derive(Debug, Default)]
@@ -88,6 +88,11 @@ impl Form {
     /// The name of the first field of a kind.
     pub(super) fn of_kind(&self, kind: &str) -> Option<&str> {
         self.fields.iter().find(|field| field.kind == kind).map(|field| field.name.as_str())
+    }
+
+    /// Whether there is nothing to fill in.
+    pub(super) fn is_filled(&self) -> bool {
+        self.fields.iter().all(|field| ["hidden", "submit", "button"].contains(&&*field.kind))
     }
 
     /// What the form sends if no button is pressed and nothing is ticked.

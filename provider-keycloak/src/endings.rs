@@ -1,0 +1,53 @@
+//! How a session at Keycloak ended, in words.
+
+use keyfob_auth_core::{AuthError, ErrorKind};
+
+/// Says what Keycloak's descriptions of `invalid_grant` mean.
+pub(crate) fn explained(error: AuthError) -> AuthError {
+    if error.kind() != ErrorKind::LoginRejected {
+        return error;
+    }
+    let message = match error.oauth_description().unwrap_or_default() {
+        "Session not active" => "the session at Keycloak has ended: it idled too long, reached its limit, or was ended",
+        "Token is not active" => "the refresh token has expired: the session idled too long",
+        "Stale token" => "the refresh token was used before: another program shares this login without sharing its store",
+        "Maximum allowed refresh token reuse exceeded" => {
+            "the refresh token was used before, and Keycloak has ended the session for that: does another program share it?"
+        }
+        "Offline user session not found" | "Offline session not active" => {
+            "the offline session at Keycloak has ended, or was revoked in the person's account"
+        }
+        "Session doesn't have required client" => "the session at Keycloak is no longer this client's",
+        "User disabled" => "the account is disabled",
+        _ => return error,
+    };
+    error.with_message(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ended_session_says_how_it_ended() {
+        let told = |description: &str| {
+            let error = AuthError::login_rejected("the refresh was refused");
+            explained(error.with_oauth("invalid_grant", Some(description.into())))
+        };
+        for (description, word) in [
+            ("Session not active", "idled"),
+            ("Token is not active", "expired"),
+            ("Stale token", "used before"),
+            ("Maximum allowed refresh token reuse exceeded", "used before"),
+            ("Offline user session not found", "offline"),
+            ("Session doesn't have required client", "client"),
+            ("Something new", "refused"),
+        ] {
+            let error = told(description);
+            assert!(error.message().contains(word), "{description}: {error}");
+            assert_eq!(error.kind(), ErrorKind::LoginRejected, "the kind is the engine's business");
+        }
+        let other = AuthError::transient("down").with_oauth("x", Some("Session not active".into()));
+        assert_eq!(explained(other).message(), "down");
+    }
+}

@@ -1,0 +1,568 @@
+//! [`OidcBuilder`]: what a provider can be configured with.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use keyfob_auth_core::{AuthError, Context, Scopes, SecretString, registry::SecretSource};
+use serde_json::{Map, Value};
+
+use super::{Config, Flow, Wrong};
+use crate::{
+    Oidc, PROVIDER,
+    assertion::{AssertionAudience, AssertionOptions},
+    callback::SecretCallback,
+    client_auth::ClientAuth,
+    http::{Certificate, Network, Proxy},
+    metadata::Which,
+    signer::Signer,
+};
+
+/// How the answer of a login with a browser comes back (`response_mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResponseMode {
+    /// In the redirect's query (RFC 6749 section 4.1.2).
+    #[default]
+    Query,
+    /// In a form that the browser posts (OAuth 2.0 Form Post Response Mode): the code is in no history and in no log.
+    FormPost,
+}
+
+impl ResponseMode {
+    pub(crate) const NAMES: [&'static str; 2] = ["query", "form_post"];
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Query, Self::FormPost].into_iter().find(|mode| mode.as_str() == name)
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+/// Configures an [`Oidc`] provider.
+#[derive(Clone)]
+#[must_use]
+pub struct OidcBuilder {
+    pub(super) kind: &'static str,
+    pub(super) issuer: String,
+    pub(super) client_id: String,
+    pub(super) client_secret: Option<SecretSource>,
+    pub(super) client_auth: Option<ClientAuth>,
+    pub(super) client_assertion: Option<SecretCallback>,
+    pub(super) signer: Option<Arc<dyn Signer>>,
+    pub(super) key: Option<SecretSource>,
+    pub(super) key_passphrase: Option<SecretSource>,
+    pub(super) key_id: Option<String>,
+    pub(super) signing_alg: Option<String>,
+    pub(super) assertion: AssertionOptions,
+    pub(super) flow: Option<Flow>,
+    pub(super) scopes: Scopes,
+    pub(super) audiences: Vec<String>,
+    pub(super) resources: Vec<String>,
+    pub(super) authorization_details: Option<String>,
+    pub(super) endpoints: Vec<(Which, String)>,
+    pub(super) extra: Vec<(String, String)>,
+    pub(super) label: String,
+    pub(super) dpop: bool,
+    // A login with a browser.
+    pub(super) redirect_uris: Vec<String>,
+    pub(super) response_mode: Option<ResponseMode>,
+    pub(super) pushed: Option<bool>,
+    pub(super) login_hint: Option<String>,
+    pub(super) prompt: Option<String>,
+    pub(super) acr_values: Option<String>,
+    pub(super) max_age: Option<Duration>,
+    pub(super) ui_locales: Option<String>,
+    pub(super) page: Option<Arc<dyn crate::browser::Page>>,
+    pub(super) open_browser: bool,
+    pub(super) login_timeout: Option<Duration>,
+    // Password, JWT bearer, token exchange.
+    pub(super) username: Option<String>,
+    pub(super) password: Option<SecretCallback>,
+    pub(super) grant_assertion: Option<SecretCallback>,
+    pub(super) subject: Option<String>,
+    pub(super) subject_token: Option<SecretCallback>,
+    pub(super) subject_token_type: Option<String>,
+    pub(super) actor_token: Option<SecretCallback>,
+    pub(super) actor_token_type: Option<String>,
+    pub(super) requested_token_type: Option<String>,
+    // The network.
+    pub(super) network: NetworkSettings,
+}
+
+/// What is said of the network.
+#[derive(Clone, Default)]
+pub(super) struct NetworkSettings {
+    pub(super) authorities: Option<SecretSource>,
+    pub(super) certificate: Option<SecretSource>,
+    pub(super) certificate_key: Option<SecretSource>,
+    pub(super) proxy: Option<String>,
+    pub(super) deadline: Option<Duration>,
+}
+
+impl NetworkSettings {
+    pub(super) fn check(self) -> Result<Network, Wrong> {
+        if self.certificate.is_none() && self.certificate_key.is_some() {
+            return Err(Wrong::new("certificate", "is needed with `certificate_key`"));
+        }
+        let proxy = match self.proxy {
+            None => Proxy::System,
+            Some(none) if none == "none" => Proxy::None,
+            Some(url) => match url::Url::parse(&url) {
+                Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => Proxy::At(url),
+                _ => return Err(Wrong::new("proxy", "must be the http or https URL of a proxy, or \"none\"")),
+            },
+        };
+        Ok(Network {
+            authorities: self.authorities,
+            certificate: self.certificate.map(|chain| Certificate { chain, key: self.certificate_key }),
+            proxy,
+            deadline: self.deadline,
+        })
+    }
+}
+
+impl OidcBuilder {
+    pub(crate) fn new(issuer: String, client_id: String) -> Self {
+        Self {
+            kind: PROVIDER,
+            issuer,
+            client_id,
+            client_secret: None,
+            client_auth: None,
+            client_assertion: None,
+            signer: None,
+            key: None,
+            key_passphrase: None,
+            key_id: None,
+            signing_alg: None,
+            assertion: AssertionOptions::default(),
+            flow: None,
+            scopes: Scopes::none(),
+            audiences: Vec::new(),
+            resources: Vec::new(),
+            authorization_details: None,
+            endpoints: Vec::new(),
+            extra: Vec::new(),
+            label: String::new(),
+            dpop: false,
+            redirect_uris: Vec::new(),
+            response_mode: None,
+            pushed: None,
+            login_hint: None,
+            prompt: None,
+            acr_values: None,
+            max_age: None,
+            ui_locales: None,
+            page: None,
+            open_browser: true,
+            login_timeout: None,
+            username: None,
+            password: None,
+            grant_assertion: None,
+            subject: None,
+            subject_token: None,
+            subject_token_type: None,
+            actor_token: None,
+            actor_token_type: None,
+            requested_token_type: None,
+            network: NetworkSettings::default(),
+        }
+    }
+
+    /// The kind of provider that identities and errors name, for a product's own provider that is built on this one.
+    pub fn kind(mut self, kind: &'static str) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The client secret (RFC 6749 section 2.3.1), read whenever it is needed.
+    pub fn client_secret(mut self, secret: impl Into<SecretSource>) -> Self {
+        self.client_secret = Some(secret.into());
+        self
+    }
+
+    /// How the client authenticates (RFC 6749 section 2.3). Unsaid: `private_key_jwt` with a key, a signer or an assertion,
+    /// `client_secret_basic` with a secret, not at all without any.
+    pub fn client_auth(mut self, auth: ClientAuth) -> Self {
+        self.client_auth = Some(auth);
+        self
+    }
+
+    /// The private key that signs client assertions (RFC 7523), as PEM, JWK or JWK Set; read again when it changes. Needs the
+    /// feature `jose`.
+    pub fn key(mut self, key: impl Into<SecretSource>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The passphrase of an encrypted key.
+    pub fn key_passphrase(mut self, passphrase: impl Into<SecretSource>) -> Self {
+        self.key_passphrase = Some(passphrase.into());
+        self
+    }
+
+    /// The id of the key (`kid`), if the key does not say it itself; chooses the key in a JWK Set.
+    pub fn key_id(mut self, id: impl Into<String>) -> Self {
+        self.key_id = Some(id.into());
+        self
+    }
+
+    /// The algorithm of signatures (`RS256`, `PS256`, `ES256`, `EdDSA`; with a client secret `HS256`). Unsaid: what fits the
+    /// key.
+    pub fn signing_alg(mut self, algorithm: impl Into<String>) -> Self {
+        self.signing_alg = Some(algorithm.into());
+        self
+    }
+
+    /// What signs client assertions in the place of a key that is read here: a KMS, an HSM, a TPM.
+    pub fn signer(mut self, signer: Arc<dyn Signer>) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
+    /// Whom client assertions are for (`aud`). Unsaid: the issuer.
+    pub fn assertion_audience(mut self, audience: AssertionAudience) -> Self {
+        self.assertion.audience = audience;
+        self
+    }
+
+    /// How long an assertion is valid, to the second. Unsaid: 5 minutes.
+    pub fn assertion_lifetime(mut self, lifetime: Duration) -> Self {
+        self.assertion.lifetime = lifetime;
+        self
+    }
+
+    /// Further claims of the assertions that are made here; they replace what would stand there.
+    pub fn assertion_claims(mut self, claims: Map<String, Value>) -> Self {
+        self.assertion.claims = claims;
+        self
+    }
+
+    /// Leaves `iat` and `jti` out of assertions, for servers that stumble over them. Without these a server cannot see a
+    /// replay.
+    pub fn bare_assertions(mut self) -> Self {
+        self.assertion.issued_at = false;
+        self.assertion.identified = false;
+        self
+    }
+
+    /// Leaves `client_id` out of requests with a client assertion, which names the client itself (RFC 7521 section 4.2).
+    pub fn nameless_assertions(mut self) -> Self {
+        self.assertion.alone = true;
+        self
+    }
+
+    /// A client assertion that somebody else makes, read at each use: a platform's token for its workload (RFC 7523).
+    pub fn client_assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
+        self.client_assertion = Some(SecretCallback::Source(assertion.into()));
+        self
+    }
+
+    /// A client assertion that a function of the application's own returns at each use.
+    pub fn client_assertion_from<F, R>(mut self, assertion: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<SecretString, AuthError>> + Send + 'static,
+    {
+        self.client_assertion = Some(SecretCallback::function(assertion));
+        self
+    }
+
+    /// How tokens are got. Unsaid: by client credentials if the client proves who it is, by device login if it does not.
+    pub fn flow(mut self, flow: Flow) -> Self {
+        self.flow = Some(flow);
+        self
+    }
+
+    /// The scopes to ask for (RFC 6749 section 3.3) where a request names none. By default none, but `openid` where a person
+    /// signs in.
+    pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
+        self.scopes = scopes.into_iter().collect();
+        self
+    }
+
+    /// An audience to ask for where a request names none (`audience`: RFC 8693 section 2.1, and before it some products).
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audiences.push(audience.into());
+        self
+    }
+
+    /// A resource to ask for where a request names none (RFC 8707).
+    pub fn resource(mut self, resource: impl Into<String>) -> Self {
+        self.resources.push(resource.into());
+        self
+    }
+
+    /// What exactly is asked for, as a JSON array (`authorization_details`, RFC 9396).
+    pub fn authorization_details(mut self, details: impl Into<String>) -> Self {
+        self.authorization_details = Some(details.into());
+        self
+    }
+
+    /// The token endpoint (RFC 6749 section 3.2), so that it need not be discovered.
+    pub fn token_endpoint(self, url: impl Into<String>) -> Self {
+        self.endpoint(Which::Token, url.into())
+    }
+
+    /// The authorization endpoint (RFC 6749 section 3.1), so that it need not be discovered.
+    pub fn authorization_endpoint(self, url: impl Into<String>) -> Self {
+        self.endpoint(Which::Authorization, url.into())
+    }
+
+    /// The device authorization endpoint (RFC 8628 section 3.1), so that it need not be discovered.
+    pub fn device_authorization_endpoint(self, url: impl Into<String>) -> Self {
+        self.endpoint(Which::DeviceAuthorization, url.into())
+    }
+
+    /// The revocation endpoint (RFC 7009 section 2), so that it need not be discovered.
+    pub fn revocation_endpoint(self, url: impl Into<String>) -> Self {
+        self.endpoint(Which::Revocation, url.into())
+    }
+
+    /// The introspection endpoint (RFC 7662 section 2), so that it need not be discovered.
+    pub fn introspection_endpoint(self, url: impl Into<String>) -> Self {
+        self.endpoint(Which::Introspection, url.into())
+    }
+
+    /// The UserInfo endpoint (OpenID Connect Core section 5.3), so that it need not be discovered.
+    pub fn userinfo_endpoint(self, url: impl Into<String>) -> Self {
+        self.endpoint(Which::UserInfo, url.into())
+    }
+
+    /// Where a person's session ends (OpenID Connect RP-Initiated Logout section 2), so that it need not be discovered.
+    pub fn end_session_endpoint(self, url: impl Into<String>) -> Self {
+        self.endpoint(Which::EndSession, url.into())
+    }
+
+    /// Where the issuer's keys are (RFC 7517 section 5), so that they need not be discovered.
+    pub fn jwks_uri(self, url: impl Into<String>) -> Self {
+        self.endpoint(Which::Keys, url.into())
+    }
+
+    /// The pushed authorization request endpoint (RFC 9126 section 2), so that it need not be discovered.
+    pub fn pushed_authorization_request_endpoint(self, url: impl Into<String>) -> Self {
+        self.endpoint(Which::PushedAuthorization, url.into())
+    }
+
+    pub(super) fn endpoint(mut self, which: Which, url: String) -> Self {
+        self.endpoints.retain(|(other, _)| *other != which);
+        self.endpoints.push((which, url));
+        self
+    }
+
+    /// A parameter of the product's own, sent with every token request, every request for a device code and every
+    /// authorization request (RFC 6749 section 8.2). Named again, it is sent again. Its value is not shown.
+    pub fn extra_parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.extra.push((name.into(), value.into()));
+        self
+    }
+
+    /// A name that tells this login from others at the same client: the profile's.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Whether tokens are bound to a key of each login's own (DPoP, RFC 9449), so that who steals one cannot use it. Needs the
+    /// feature `jose`.
+    pub fn dpop(mut self, bound: bool) -> Self {
+        self.dpop = bound;
+        self
+    }
+
+    /// Where the browser comes back to (RFC 8252 section 7.3): on loopback, with a port or without one for any. Named several
+    /// times, the first whose port is free is taken. Unsaid: `http://127.0.0.1/callback`, any port.
+    pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
+        self.redirect_uris.push(uri.into());
+        self
+    }
+
+    /// How the answer of a login with a browser comes back. Unsaid: in the query.
+    pub fn response_mode(mut self, mode: ResponseMode) -> Self {
+        self.response_mode = Some(mode);
+        self
+    }
+
+    /// Whether authorization requests are pushed (RFC 9126). Unsaid: where the server offers it.
+    pub fn pushed_authorization_requests(mut self, pushed: bool) -> Self {
+        self.pushed = Some(pushed);
+        self
+    }
+
+    /// The account to propose where a login names none (`login_hint`).
+    pub fn login_hint(mut self, account: impl Into<String>) -> Self {
+        self.login_hint = Some(account.into());
+        self
+    }
+
+    /// Whether the person is asked again, where a login does not say (`prompt`).
+    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.prompt = Some(prompt.into());
+        self
+    }
+
+    /// How the person must have signed in (`acr_values`), where no challenge says more. The ID token must name one of them.
+    pub fn acr_values(mut self, values: impl Into<String>) -> Self {
+        self.acr_values = Some(values.into());
+        self
+    }
+
+    /// How long ago the person may have signed in (`max_age`), where no challenge says more.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// The languages of the server's pages, the best first (`ui_locales`).
+    pub fn ui_locales(mut self, locales: impl Into<String>) -> Self {
+        self.ui_locales = Some(locales.into());
+        self
+    }
+
+    /// The page that the browser shows in the end, in the place of keyfob's own.
+    pub fn page(mut self, page: Arc<dyn crate::browser::Page>) -> Self {
+        self.page = Some(page);
+        self
+    }
+
+    /// Whether a browser is opened at a login (with the feature `browser`), besides showing its URL. Unsaid: yes.
+    pub fn open_browser(mut self, open: bool) -> Self {
+        self.open_browser = open;
+        self
+    }
+
+    /// How long a person may take to sign in with a browser. Unsaid: 10 minutes.
+    pub fn login_timeout(mut self, timeout: Duration) -> Self {
+        self.login_timeout = Some(timeout);
+        self
+    }
+
+    /// The user name of [`Flow::Password`].
+    pub fn username(mut self, name: impl Into<String>) -> Self {
+        self.username = Some(name.into());
+        self
+    }
+
+    /// The password of [`Flow::Password`], read when it is needed.
+    pub fn password(mut self, password: impl Into<SecretSource>) -> Self {
+        self.password = Some(SecretCallback::Source(password.into()));
+        self
+    }
+
+    /// The assertion of [`Flow::JwtBearer`], read at each use. Without one, the key or signer signs it.
+    pub fn assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
+        self.grant_assertion = Some(SecretCallback::Source(assertion.into()));
+        self
+    }
+
+    /// The assertion of [`Flow::JwtBearer`], from a function of the application's own at each use.
+    pub fn assertion_from<F, R>(mut self, assertion: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<SecretString, AuthError>> + Send + 'static,
+    {
+        self.grant_assertion = Some(SecretCallback::function(assertion));
+        self
+    }
+
+    /// Whom an assertion of [`Flow::JwtBearer`] that is signed here is about (`sub`). Unsaid: the client.
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// The token to exchange (RFC 8693 section 2.1) where a request names no subject, read at each use.
+    pub fn subject_token(mut self, token: impl Into<SecretSource>) -> Self {
+        self.subject_token = Some(SecretCallback::Source(token.into()));
+        self
+    }
+
+    /// The token to exchange, from a function of the application's own at each use.
+    pub fn subject_token_from<F, R>(mut self, token: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<SecretString, AuthError>> + Send + 'static,
+    {
+        self.subject_token = Some(SecretCallback::function(token));
+        self
+    }
+
+    /// What kind of token the configured subject's is (RFC 8693 section 3). Unsaid: an access token.
+    pub fn subject_token_type(mut self, kind: impl Into<String>) -> Self {
+        self.subject_token_type = Some(kind.into());
+        self
+    }
+
+    /// The token of who acts for the subject (RFC 8693 section 2.1), read at each use.
+    pub fn actor_token(mut self, token: impl Into<SecretSource>) -> Self {
+        self.actor_token = Some(SecretCallback::Source(token.into()));
+        self
+    }
+
+    /// What kind of token the actor's is (RFC 8693 section 3). Unsaid: an access token.
+    pub fn actor_token_type(mut self, kind: impl Into<String>) -> Self {
+        self.actor_token_type = Some(kind.into());
+        self
+    }
+
+    /// What kind of token is wanted (RFC 8693 section 3). Unsaid: the server decides.
+    pub fn requested_token_type(mut self, kind: impl Into<String>) -> Self {
+        self.requested_token_type = Some(kind.into());
+        self
+    }
+
+    /// Certificate authorities, as PEM, that are trusted besides the system's.
+    pub fn ca_file(mut self, authorities: impl Into<SecretSource>) -> Self {
+        self.network.authorities = Some(authorities.into());
+        self
+    }
+
+    /// The client's certificate with its whole chain, as PEM (RFC 8705); read at each use. Its private key may be in the same
+    /// text.
+    pub fn certificate(mut self, chain: impl Into<SecretSource>) -> Self {
+        self.network.certificate = Some(chain.into());
+        self
+    }
+
+    /// The private key of the client's certificate, as PEM.
+    pub fn certificate_key(mut self, key: impl Into<SecretSource>) -> Self {
+        self.network.certificate_key = Some(key.into());
+        self
+    }
+
+    /// The proxy to go through (`http` or `https`), or `none`. Unsaid: what the environment or the system says.
+    pub fn proxy(mut self, proxy: impl Into<String>) -> Self {
+        self.network.proxy = Some(proxy.into());
+        self
+    }
+
+    /// How long one request may take, its answer included. Unsaid: 30 seconds.
+    pub fn timeout(mut self, deadline: Duration) -> Self {
+        self.network.deadline = Some(deadline);
+        self
+    }
+
+    /// The provider. Nothing is read or sent yet.
+    ///
+    /// # Errors
+    /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration) for what cannot work.
+    pub fn build(self, context: &Context) -> Result<Oidc, AuthError> {
+        let kind = self.kind;
+        let wrong =
+            |Wrong { key, what }| AuthError::configuration(format!("`{key}` {what}")).with_provider(kind);
+        Ok(Oidc::of(Config::check(self).map_err(wrong)?, context))
+    }
+}
+
+impl fmt::Debug for OidcBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OidcBuilder")
+            .field("kind", &self.kind)
+            .field("issuer", &self.issuer)
+            .field("client_id", &self.client_id)
+            .field("flow", &self.flow)
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}

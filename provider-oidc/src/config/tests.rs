@@ -1,0 +1,218 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use keyfob_auth_core::{
+    AuthError, Context, CredentialProvider, ErrorKind, Keep,
+    registry::{SecretSource, Settings, Value},
+};
+
+use super::*;
+use crate::Oidc;
+
+const ISSUER: &str = "https://idp.example";
+
+fn settings(keys: &[(&str, Value)]) -> Settings {
+    let base = Settings::new("profile.work").with("issuer", Value::String(ISSUER.into()), Some(2)).with(
+        "client_id",
+        Value::String("app".into()),
+        Some(3),
+    );
+    keys.iter()
+        .enumerate()
+        .fold(base, |all, (n, (key, value))| all.with(*key, value.clone(), Some(4 + n)))
+}
+
+fn text(value: &str) -> Value {
+    Value::String(value.into())
+}
+
+fn read(keys: &[(&str, Value)]) -> Result<Oidc, AuthError> {
+    let settings = settings(keys);
+    let provider = Oidc::from_settings(&settings, &Context::new())?;
+    settings.finish()?;
+    Ok(provider)
+}
+
+#[test]
+fn what_is_not_said_follows_from_the_secret() {
+    let public = read(&[]).unwrap();
+    assert!(matches!(public.config.client.proof, Proof::Nothing));
+    assert_eq!(public.config.flow, Flow::Device);
+    assert_eq!(public.config.scopes.to_string(), "openid");
+
+    let confidential = read(&[("client_secret", text("s"))]).unwrap();
+    assert!(matches!(confidential.config.client.proof, Proof::Basic { raw: false, .. }));
+    assert_eq!(confidential.config.flow, Flow::ClientCredentials);
+    assert!(confidential.config.scopes.is_empty());
+}
+
+#[test]
+fn every_key_is_read() {
+    let scopes = Value::List(vec![text("a"), text("b c")]);
+    let secret = Value::Table(BTreeMap::from([("env".into(), (text("KEYFOB_TEST_SECRET"), None))]));
+    let provider = read(&[
+        ("client_secret", secret),
+        ("client_auth", text("client_secret_post")),
+        ("flow", text("device")),
+        ("scopes", scopes),
+        ("audience", text("api")),
+        ("token_endpoint", text("https://idp.example/t?x=1")),
+        ("device_authorization_endpoint", text("https://idp.example/d")),
+        ("revocation_endpoint", text("https://idp.example/r")),
+        ("resource", Value::List(vec![text("https://a.example"), text("https://b.example")])),
+        (
+            "extra_parameters",
+            Value::Table(BTreeMap::from([
+                ("organization".into(), (text("x"), None)),
+                ("tag".into(), (Value::List(vec![text("1"), text("2")]), None)),
+            ])),
+        ),
+        ("authorization_details", text("[]")),
+        ("redirect_uri", Value::List(vec![text("http://127.0.0.1:8400/cb"), text("http://localhost/cb")])),
+        ("response_mode", text("form_post")),
+        ("pushed_authorization_requests", Value::Bool(true)),
+        ("login_hint", text("alice")),
+        ("prompt", text("login")),
+        ("acr_values", text("gold")),
+        ("max_age", Value::Integer(60)),
+        ("ui_locales", text("de en")),
+        ("username", text("alice")),
+        ("password", text("p")),
+        ("assertion", text("jwt")),
+        ("subject", text("bob")),
+        ("subject_token", text("s")),
+        ("subject_token_type", text("urn:s")),
+        ("actor_token", text("a")),
+        ("actor_token_type", text("urn:a")),
+        ("requested_token_type", text("urn:r")),
+        ("ca_file", text("/etc/ca.pem")),
+        ("proxy", text("http://proxy.example:3128")),
+        ("timeout", Value::Integer(5)),
+    ])
+    .unwrap();
+    let config = &provider.config;
+    assert!(matches!(config.client.proof, Proof::Post(_)));
+    assert_eq!((config.flow, config.scopes.to_string().as_str()), (Flow::Device, "a b c"));
+    assert_eq!(config.audiences, ["api"]);
+    for (which, url) in [(Which::Token, "t"), (Which::DeviceAuthorization, "d"), (Which::Revocation, "r")]
+    {
+        assert_eq!(config.endpoint(which).unwrap().to_string(), format!("https://idp.example/{url}"));
+    }
+    assert_eq!(config.resources, ["https://a.example", "https://b.example"]);
+    let extra = [("organization", "x"), ("tag", "1"), ("tag", "2")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(config.extra, extra);
+    assert_eq!(config.authorization_details.as_deref(), Some("[]"));
+    let browser = &config.browser;
+    let uris: Vec<_> = browser.redirect_uris.iter().map(|uri| uri.as_str()).collect();
+    assert_eq!(uris, ["http://127.0.0.1:8400/cb", "http://localhost/cb"]);
+    assert_eq!((browser.response_mode, browser.pushed), (ResponseMode::FormPost, Some(true)));
+    assert_eq!((browser.login_hint.as_deref(), browser.prompt.as_deref()), (Some("alice"), Some("login")));
+    assert_eq!(browser.acr_values.as_deref(), Some("gold"));
+    assert_eq!(browser.max_age, Some(Duration::from_secs(60)));
+    assert_eq!(browser.ui_locales.as_deref(), Some("de en"));
+    assert_eq!(config.username.as_deref(), Some("alice"));
+    assert!(config.password.is_some() && config.jwt_bearer.given.is_some());
+    assert_eq!(config.jwt_bearer.subject.as_deref(), Some("bob"));
+    let exchange = &config.exchange;
+    assert!(exchange.subject_token.is_some() && exchange.actor_token.is_some());
+    assert_eq!(exchange.subject_token_type, "urn:s");
+    assert_eq!(exchange.actor_token_type, "urn:a");
+    assert_eq!(exchange.requested_token_type.as_deref(), Some("urn:r"));
+    let network = &config.network;
+    assert!(network.authorities.is_some() && matches!(&network.proxy, crate::http::Proxy::At(_)));
+    assert_eq!(network.deadline, Some(Duration::from_secs(5)));
+    assert!(provider.secret_revision().is_some(), "an environment variable can change");
+    assert_eq!(provider.keeps(), Keep::Store);
+}
+
+#[test]
+fn the_identity_is_what_was_configured() {
+    let identity = read(&[]).unwrap().identity();
+    assert_eq!((identity.kind.as_str(), identity.grant.as_str()), ("oidc", "device_code"));
+    assert_eq!((identity.issuer.as_str(), identity.client.as_str()), (ISSUER, "app"));
+    assert_eq!(identity.label, "work", "a profile's name is part of it");
+    assert_eq!(read(&[("client_secret", text("s"))]).unwrap().identity().grant, "client_credentials");
+}
+
+#[test]
+fn mistakes_are_named_with_key_and_line() {
+    for (keys, said) in [
+        (vec![("issuer", text("http://idp.example"))], "`issuer` must be an https URL"),
+        (vec![("issuer", text("idp.example"))], "`issuer` is not a URL"),
+        (vec![("issuer", text("https://idp.example?x"))], "`issuer` must have no query"),
+        (vec![("client_id", text(""))], "`client_id` must not be empty"),
+        (vec![("client_auth", text("client_secret_basic"))], "`client_secret` is needed"),
+        (vec![("client_auth", text("basic"))], "must be one of"),
+        (vec![("flow", text("client_credentials"))], "`client_secret` is needed"),
+        (vec![("flow", text("devise"))], "did you mean `device`"),
+        (vec![("client_auth", text("none")), ("client_secret", text("s"))], "`client_auth` is \"none\""),
+        (vec![("scopes", text("openid"))], "`scopes` must be a list"),
+        (vec![("scopes", Value::List(vec![text("a\"b")]))], "`scopes` have characters"),
+        (vec![("token_endpoint", text("http://idp.example/t"))], "`token_endpoint` must be an https URL"),
+        (
+            vec![("token_endpoint", text("https://idp.example/t#f"))],
+            "`token_endpoint` must have no fragment",
+        ),
+        (vec![("flow", text("password"))], "`username` is needed"),
+        (vec![("flow", text("password")), ("username", text("a"))], "`password` is needed"),
+        (vec![("flow", text("jwt_bearer"))], "`assertion` is needed for the jwt_bearer flow, or a `key`"),
+        (vec![("client_auth", text("private_key_jwt"))], "`key` is needed"),
+        (vec![("client_auth", text("tls_client_auth"))], "`certificate` is needed"),
+        (vec![("certificate_key", text("k"))], "`certificate` is needed"),
+        (
+            vec![("client_auth", text("private_key_jwt")), ("client_secret", text("s"))],
+            "`client_secret` has no use",
+        ),
+        (vec![("redirect_uri", text("http://app.example/cb"))], "`redirect_uri` must be https, or http on"),
+        (vec![("redirect_uri", text("http://127.0.0.1/cb#f"))], "`redirect_uri` must have no fragment"),
+        (vec![("authorization_details", text("{}"))], "`authorization_details` must be a JSON array"),
+        (vec![("proxy", text("proxy:3128"))], "`proxy` must be the http or https URL"),
+        (
+            vec![(
+                "extra_parameters",
+                Value::Table(BTreeMap::from([("state".into(), (text("x"), None))])),
+            )],
+            "`extra_parameters` cannot set `state`",
+        ),
+        (vec![("token_endpiont", text("https://idp.example/t"))], "did you mean `token_endpoint`"),
+    ] {
+        let error = read(&keys).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+        // A key that is missing has no line; its table has, in a file.
+        let missing = said.contains("is needed");
+        assert_eq!(error.origin().is_some_and(|origin| origin.starts_with("line ")), !missing, "{error}");
+    }
+}
+
+#[test]
+fn the_builder_refuses_what_cannot_work() {
+    let context = Context::new();
+    let builder = || Oidc::builder(ISSUER, "app");
+    assert!(builder().build(&context).is_ok());
+    assert!(builder().extra_parameter("organization", "x").build(&context).is_ok());
+    assert!(Oidc::builder("http://localhost:8080", "app").build(&context).is_ok());
+    for bad in [
+        builder().extra_parameter("grant_type", "password"),
+        builder().extra_parameter("client_secret", "marker"),
+        builder().flow(Flow::ClientCredentials),
+        builder().token_endpoint("http://idp.example/t"),
+        Oidc::builder("http://idp.example", "app"),
+        Oidc::builder(ISSUER, ""),
+    ] {
+        let error = bad.build(&context).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert_eq!(error.provider(), Some("oidc"));
+        assert!(!error.to_string().contains("marker"), "{error}");
+    }
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let builder = Oidc::builder(ISSUER, "app")
+        .client_secret(SecretSource::Literal("marker-1".into()))
+        .extra_parameter("key", "marker-2")
+        .token_endpoint("https://idp.example/t?key=marker-3");
+    assert!(!format!("{builder:?}").contains("marker"));
+    let provider = builder.build(&Context::new()).unwrap();
+    assert!(!format!("{provider:?}").contains("marker"), "{provider:?}");
+}

@@ -1,0 +1,337 @@
+//! The authorization code grant with PKCE (RFC 6749 section 4.1, RFC 7636, OpenID Connect Core section 3.1), in the two steps
+//! that a browser's way from and back to the client leaves.
+
+use std::{fmt, io, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use keyfob_auth_core::{Acquired, AuthError, ErrorKind, ExposeSecret, LoginRequest, Scopes, SecretString};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{SignIn, either};
+use crate::{
+    Oidc,
+    assertion::random,
+    binding::{self, BindingKey},
+    browser::callback::{self, Answer},
+    config::{RedirectUri, ResponseMode},
+    http::{Form, Reply},
+    json::{self, Secret},
+    metadata::Which,
+    oauth_error::{Asked, error_in},
+    token_endpoint::GrantRequest,
+};
+
+/// A login with a browser that is under way: what [`Oidc::finish`] must know to trust the answer.
+///
+/// It belongs to the one browser that was sent to the URL: a web application keeps it in that browser's server-side session,
+/// or encrypted in its cookie, and uses it once. It is secret: who has it and the code has the login. `Debug` shows none of it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Pending {
+    #[serde(with = "secret_text")]
+    state: SecretString,
+    #[serde(with = "secret_text")]
+    code_verifier: SecretString,
+    nonce: Option<String>,
+    redirect_uri: String,
+    issuer: String,
+    client_id: String,
+    scopes: Scopes,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    resources: Vec<String>,
+    max_age: Option<u64>,
+    acr_values: Option<String>,
+    /// Whether the answer must name its issuer (RFC 9207 section 2.3).
+    iss_required: bool,
+    #[serde(with = "optional_secret_text", default, skip_serializing_if = "Option::is_none")]
+    binding_key: Option<SecretString>,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+impl Pending {
+    /// Whether an answer's `state` is this login's. In constant time, as far as its length is right.
+    pub(crate) fn is_answered_by(&self, state: &str) -> bool {
+        let expected = self.state.expose_secret().as_bytes();
+        expected.len() == state.len()
+            && expected.iter().zip(state.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+    }
+}
+
+impl Oidc {
+    /// Begins a login with a browser: the URL to send the person's browser to, and what [`finish`](Self::finish) needs when it
+    /// comes back. For web applications; a session's `login` does both itself, with a listener on loopback.
+    ///
+    /// Without `redirect_uri` the first configured one is taken.
+    ///
+    /// # Errors
+    /// Refused if the server offers no browser login, or refuses the pushed request (RFC 9126 section 2.3).
+    ///
+    /// # Cancellation
+    /// Leaves nothing behind.
+    pub async fn start(
+        &self,
+        request: &LoginRequest,
+        redirect_uri: Option<&str>,
+    ) -> Result<(String, Pending), AuthError> {
+        let redirect_uri = match redirect_uri {
+            Some(text) => RedirectUri::parse(text)
+                .map(|_| text.to_owned())
+                .map_err(|what| self.named(AuthError::configuration(format!("the redirect URI {what}"))))?,
+            None => self.config.browser.redirect_uris.first().map(|uri| uri.as_str().to_owned()).unwrap_or_default(),
+        };
+        self.start_at(request, redirect_uri).await.map_err(|error| self.named(error))
+    }
+
+    /// Ends a login with a browser: checks what came back to the redirect URI (its query, or the form that was posted), and
+    /// gets the tokens. [`Session::adopt`](keyfob_auth_core::Session::adopt) takes the result.
+    ///
+    /// # Errors
+    /// Refused if the answer is not this login's, not the issuer's, or says that the person or the server said no, or if the
+    /// ID token does not hold; what the token endpoint says.
+    ///
+    /// # Cancellation
+    /// The code may have been spent; the person signs in again.
+    pub async fn finish(&self, pending: Pending, answer: &str) -> Result<Acquired, AuthError> {
+        self.finish_with(&pending, answer).await.map_err(|error| self.named(error))
+    }
+
+    pub(crate) async fn start_at(
+        &self,
+        request: &LoginRequest,
+        redirect_uri: String,
+    ) -> Result<(String, Pending), AuthError> {
+        let (endpoint, offers) = match self.config.endpoint(Which::Authorization) {
+            Some(endpoint) => (endpoint.clone(), None),
+            None => {
+                let metadata = self.metadata().await?;
+                // No certificate is shown here: it is the person's browser that goes there.
+                (metadata.endpoint(Which::Authorization, false)?, Some(metadata))
+            }
+        };
+        let says = |member: &str| offers.as_ref().is_some_and(|metadata| metadata.says(member));
+        let scopes = self.scopes_for(&request.token.scopes, request.token.challenge.as_ref());
+        let key = self.new_key()?;
+        let challenge = request.token.challenge.as_ref();
+        let demanded_age = challenge.and_then(|challenge| challenge.max_age);
+        let pending = Pending {
+            state: random(32)?.into(),
+            code_verifier: random(32)?.into(),
+            nonce: if scopes.contains("openid") { Some(random(32)?) } else { None },
+            redirect_uri,
+            issuer: self.config.issuer.text.clone(),
+            client_id: self.config.client.id().to_owned(),
+            max_age: demanded_age.or(self.config.browser.max_age).map(|age| age.as_secs()),
+            acr_values: challenge.and_then(|challenge| challenge.acr_values.clone()),
+            scopes,
+            resources: either(&request.token.resources, &self.config.resources).to_vec(),
+            iss_required: says("authorization_response_iss_parameter_supported"),
+            binding_key: binding::to_secret(key.as_ref())?,
+        };
+        let form = self.authorization_request(request, &pending, key.as_ref());
+        let required = says("require_pushed_authorization_requests");
+        let offered = match &offers {
+            Some(metadata) => metadata.names(Which::PushedAuthorization),
+            None => self.config.endpoint(Which::PushedAuthorization).is_some(),
+        };
+        let query = match self.config.browser.pushed {
+            Some(false) if required => {
+                return Err(AuthError::configuration(
+                    "the server takes pushed authorization requests only; leave `pushed_authorization_requests` out",
+                ));
+            }
+            Some(true) => self.push(form, key.as_ref()).await?,
+            None if required || offered => self.push(form, key.as_ref()).await?,
+            Some(false) | None => {
+                let mut form = form;
+                form.push("client_id", self.config.client.id());
+                for (name, value) in &self.config.extra {
+                    form.push(name, value);
+                }
+                form
+            }
+        };
+        let mut url = endpoint.url().clone();
+        let query = match url.query() {
+            Some(own) if !own.is_empty() => format!("{own}&{}", query.as_str()),
+            _ => query.as_str().to_owned(),
+        };
+        url.set_query(Some(&query));
+        Ok((url.into(), pending))
+    }
+
+    /// The parameters of an authorization request (RFC 6749 section 4.1.1, OpenID Connect Core section 3.1.2.1), but for the
+    /// client's id and the product's own.
+    fn authorization_request(&self, request: &LoginRequest, pending: &Pending, key: Option<&BindingKey>) -> Form {
+        let config = &self.config.browser;
+        let challenge = request.token.challenge.as_ref();
+        let first = |asked: Option<&String>, configured: &Option<String>| {
+            asked.or(configured.as_ref()).cloned().unwrap_or_default()
+        };
+        let hash = hmac_sha256::Hash::hash(pending.code_verifier.expose_secret().as_bytes());
+        let mut form = Form::default();
+        form.push("response_type", "code");
+        form.push("redirect_uri", &pending.redirect_uri);
+        form.push_some("scope", &pending.scopes.to_string());
+        form.push("state", pending.state.expose_secret());
+        form.push_some("nonce", pending.nonce.as_deref().unwrap_or_default());
+        form.push("code_challenge", &URL_SAFE_NO_PAD.encode(hash));
+        form.push("code_challenge_method", "S256");
+        if config.response_mode == ResponseMode::FormPost {
+            form.push("response_mode", config.response_mode.as_str());
+        }
+        form.push_some("login_hint", &first(request.account_hint.as_ref(), &config.login_hint));
+        form.push_some("prompt", &first(request.prompt.as_ref(), &config.prompt));
+        let acr_values = challenge.and_then(|challenge| challenge.acr_values.as_ref());
+        form.push_some("acr_values", &first(acr_values, &config.acr_values));
+        form.push_some("max_age", &pending.max_age.map(|age| age.to_string()).unwrap_or_default());
+        form.push_some("ui_locales", config.ui_locales.as_deref().unwrap_or_default());
+        form.push_some("claims", challenge.and_then(|c| c.claims.as_deref()).unwrap_or_default());
+        form.push_some(
+            "authorization_details",
+            self.config.authorization_details.as_deref().unwrap_or_default(),
+        );
+        for audience in either(&request.token.audiences, &self.config.audiences) {
+            form.push("audience", audience);
+        }
+        for resource in &pending.resources {
+            form.push("resource", resource);
+        }
+        form.push_some("dpop_jkt", &key.map(BindingKey::thumbprint).unwrap_or_default());
+        form
+    }
+
+    /// Pushes the request (RFC 9126 section 2); what is left for the URL.
+    async fn push(&self, mut form: Form, key: Option<&BindingKey>) -> Result<Form, AuthError> {
+        let endpoint = self.endpoint(Which::PushedAuthorization).await?;
+        if !self.config.client.names_itself_in_forms() {
+            form.push("client_id", self.config.client.id());
+        }
+        let reply = self.post_bound(&endpoint, form, key).await?;
+        let uri = read_pushed(&reply)?;
+        let mut form = Form::default();
+        form.push("client_id", self.config.client.id());
+        form.push("request_uri", &uri);
+        Ok(form)
+    }
+
+    pub(crate) async fn finish_with(&self, pending: &Pending, answer: &str) -> Result<Acquired, AuthError> {
+        if pending.issuer != self.config.issuer.text || pending.client_id != self.config.client.id() {
+            return Err(AuthError::refused("the login under way is another provider's, or another client's"));
+        }
+        let code = match callback::read(answer)? {
+            Answer { state: Some(state), .. } if !pending.is_answered_by(&state) => {
+                return Err(AuthError::refused(
+                    "the answer belongs to another login (`state`); start again, in one browser window",
+                ));
+            }
+            Answer { state: None, .. } => {
+                return Err(AuthError::refused("the answer does not say to which login it belongs (`state`)"));
+            }
+            answer => self.judge(pending, answer)?,
+        };
+        let key = self.restore_key(pending.binding_key.as_ref())?;
+        let grant = GrantRequest::new("authorization_code", "the browser login")
+            .parameter("code", code.expose_secret())
+            .parameter("redirect_uri", &pending.redirect_uri)
+            .parameter("code_verifier", pending.code_verifier.expose_secret())
+            .parameters("resource", &pending.resources)
+            .bound_to(key.as_ref());
+        // A code is sent once, whatever comes of it (RFC 6749 section 4.1.2).
+        let exchanged = self.exchange(grant).await.map_err(AuthError::once)?;
+        let sign_in = SignIn {
+            nonce: pending.nonce.as_deref(),
+            code: Some(code.expose_secret()),
+            max_age: pending.max_age.map(Duration::from_secs),
+            acr_values: pending.acr_values.as_deref(),
+        };
+        self.signed_in(exchanged, pending.scopes.clone(), key.as_ref(), sign_in).await
+    }
+
+    /// The code, if the answer is the issuer's and says yes (RFC 9207 section 2.4, RFC 6749 section 4.1.2.1).
+    fn judge(&self, pending: &Pending, answer: Answer) -> Result<SecretString, AuthError> {
+        match &answer.iss {
+            Some(iss) if *iss != pending.issuer => {
+                // What it says is not in the message: that is on the page.
+                let iss: String = iss.chars().take(200).collect();
+                return Err(AuthError::refused("the answer is of another issuer (`iss`); nothing was sent to it")
+                    .with_source(io::Error::other(format!("it names {iss:?}"))));
+            }
+            None if pending.iss_required => {
+                return Err(AuthError::refused(
+                    "the answer does not name its issuer (`iss`), as the server's metadata says it must",
+                ));
+            }
+            _ => {}
+        }
+        if let Some(code) = answer.error {
+            let kind = match code.as_str() {
+                "interaction_required" | "login_required" | "consent_required" | "account_selection_required" => {
+                    ErrorKind::InteractionRequired
+                }
+                "temporarily_unavailable" | "server_error" => ErrorKind::Transient,
+                _ => ErrorKind::Refused,
+            };
+            let message = match code.as_str() {
+                "access_denied" => "the sign-in was denied",
+                "temporarily_unavailable" | "server_error" => "the server cannot sign anybody in at the moment",
+                _ => "the server refused the browser login",
+            };
+            let error = AuthError::new(kind, message).with_oauth(code, answer.error_description);
+            return Err(error.with_origin(self.config.issuer.text.clone()));
+        }
+        answer.code.ok_or_else(|| AuthError::refused("the answer holds neither a code nor an error"))
+    }
+}
+
+#[derive(Deserialize)]
+struct Pushed {
+    #[serde(default)]
+    request_uri: Secret,
+}
+
+/// The `request_uri` of an answer (RFC 9126 section 2.2).
+pub(crate) fn read_pushed(reply: &Reply) -> Result<String, AuthError> {
+    let what = "the pushed authorization request";
+    if let Some(error) = error_in(reply, &Asked { what, ..Asked::default() }) {
+        return Err(error);
+    }
+    let uri = json::object::<Pushed>(&reply.body).and_then(|pushed| pushed.request_uri.0);
+    match uri {
+        Some(uri) if Url::parse(uri.expose_secret()).is_ok() => Ok(uri.expose_secret().to_owned()),
+        _ => Err(reply.error(AuthError::refused(format!("{what}: the server's answer holds no `request_uri`")))),
+    }
+}
+
+mod secret_text {
+    use keyfob_auth_core::{ExposeSecret, SecretString};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(secret: &SecretString, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(secret.expose_secret())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SecretString, D::Error> {
+        String::deserialize(from).map(SecretString::from)
+    }
+}
+
+mod optional_secret_text {
+    use keyfob_auth_core::{ExposeSecret, SecretString};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
+        match secret {
+            Some(secret) => to.serialize_some(secret.expose_secret()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretString>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(SecretString::from))
+    }
+}

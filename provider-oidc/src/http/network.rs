@@ -1,0 +1,231 @@
+//! [`Network`]: how a provider's requests leave this machine. The clients are shared in the context.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use keyfob_auth_core::{AuthError, Context, ExposeSecret, SecretString, registry::SecretSource};
+use reqwest::{Client, ClientBuilder, redirect::Policy};
+use zeroize::Zeroizing;
+
+use super::Endpoint;
+
+/// The longest that a connection may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest that a request may take, its answer included.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How many clients with certificates of their own are kept.
+const MOST_CLIENTS: usize = 64;
+
+/// Through what requests go.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Proxy {
+    /// What the environment says (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`), else the system's settings.
+    #[default]
+    System,
+    /// None at all.
+    None,
+    /// This one, whatever the environment says.
+    At(String),
+}
+
+/// A certificate that the client shows (RFC 8705), and its private key.
+#[derive(Clone, Debug)]
+pub(crate) struct Certificate {
+    pub(crate) chain: SecretSource,
+    /// Not needed where the chain's source holds the key too.
+    pub(crate) key: Option<SecretSource>,
+}
+
+/// How requests leave this machine.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    /// Certificate authorities that are trusted besides the system's, as PEM.
+    pub(crate) authorities: Option<SecretSource>,
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) proxy: Proxy,
+    pub(crate) deadline: Option<Duration>,
+}
+
+/// The client for everything over TLS, shared in the context.
+struct Remote(Client);
+
+/// The client for plain http on this machine: no proxy gets to see what it sends, and it needs no certificates.
+struct Plain(Client);
+
+/// Clients with certificates or a proxy of their own, by a hash of what they were made of.
+#[derive(Default)]
+struct Special(Mutex<HashMap<[u8; 32], Client>>);
+
+impl Network {
+    pub(super) async fn client(&self, context: &Context, endpoint: &Endpoint) -> Result<Client, AuthError> {
+        if !endpoint.is_https() {
+            let make = || build(without_tls(Client::builder().no_proxy())).map(Plain);
+            return Ok(context.shared(make)?.0.clone());
+        }
+        if self.is_ordinary() {
+            return Ok(context.shared(|| build(Client::builder()).map(Remote))?.0.clone());
+        }
+        let read = Read {
+            authorities: read(self.authorities.as_ref()).await?,
+            chain: read(self.certificate.as_ref().map(|certificate| &certificate.chain)).await?,
+            key: read(self.certificate.as_ref().and_then(|certificate| certificate.key.as_ref())).await?,
+        };
+        let made_of = read.hash(&self.proxy, self.deadline);
+        let clients = context.shared(|| Ok(Special::default()))?;
+        let mut clients = clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&made_of) {
+            return Ok(client.clone());
+        }
+        let client = self.build(&read)?;
+        if clients.len() >= MOST_CLIENTS {
+            // They hold no state that would be missed: certificates were replaced many times over.
+            clients.clear();
+        }
+        clients.insert(made_of, client.clone());
+        Ok(client)
+    }
+
+    /// The SHA-256 thumbprint of the client's certificate (`x5t#S256`, RFC 8705 section 3.1), if it shows one.
+    pub(crate) async fn thumbprint(&self) -> Result<Option<String>, AuthError> {
+        let Some(certificate) = &self.certificate else { return Ok(None) };
+        let chain = certificate.chain.read().await?;
+        thumbprint(chain.expose_secret()).map(Some).ok_or_else(|| {
+            AuthError::configuration("`certificate` holds no PEM certificate").with_origin(certificate.chain.to_string())
+        })
+    }
+
+    fn is_ordinary(&self) -> bool {
+        self.authorities.is_none()
+            && self.certificate.is_none()
+            && self.deadline.is_none()
+            && matches!(self.proxy, Proxy::System)
+    }
+
+    fn build(&self, read: &Read) -> Result<Client, AuthError> {
+        let mut builder = Client::builder();
+        builder = match &self.proxy {
+            Proxy::System => builder,
+            Proxy::None => builder.no_proxy(),
+            Proxy::At(url) => builder.proxy(reqwest::Proxy::all(url).map_err(|error| {
+                AuthError::configuration("`proxy` is no URL of a proxy").with_source(error.without_url())
+            })?),
+        };
+        builder = with_certificates(builder, self, read)?;
+        let client = settings(builder).timeout(self.deadline.unwrap_or(DEADLINE)).build();
+        client.map_err(|error| {
+            let about = if read.chain.is_some() { "; do `certificate` and its key fit?" } else { "" };
+            AuthError::configuration(format!("no HTTP client can be made{about}")).with_source(error.without_url())
+        })
+    }
+}
+
+/// What a client is made of, as it was read.
+struct Read {
+    authorities: Option<SecretString>,
+    chain: Option<SecretString>,
+    key: Option<SecretString>,
+}
+
+impl Read {
+    fn hash(&self, proxy: &Proxy, deadline: Option<Duration>) -> [u8; 32] {
+        let mut hash = hmac_sha256::Hash::new();
+        for secret in [&self.authorities, &self.chain, &self.key] {
+            let text = secret.as_ref().map_or("", |secret| secret.expose_secret());
+            hash.update(text.len().to_le_bytes());
+            hash.update(text);
+        }
+        hash.update(format!("{proxy:?} {deadline:?}"));
+        hash.finalize()
+    }
+}
+
+async fn read(source: Option<&SecretSource>) -> Result<Option<SecretString>, AuthError> {
+    match source {
+        Some(source) => source.read().await.map(Some),
+        None => Ok(None),
+    }
+}
+
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+fn with_certificates(
+    mut builder: ClientBuilder,
+    network: &Network,
+    read: &Read,
+) -> Result<ClientBuilder, AuthError> {
+    if let (Some(source), Some(pem)) = (&network.authorities, &read.authorities) {
+        let bad = |what: &str| AuthError::configuration(format!("`ca_file` {what}")).with_origin(source.to_string());
+        let certificates = reqwest::Certificate::from_pem_bundle(pem.expose_secret().as_bytes())
+            .map_err(|error| bad("is not PEM").with_source(error.without_url()))?;
+        if certificates.is_empty() {
+            return Err(bad("holds no PEM certificate"));
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    if let (Some(certificate), Some(chain)) = (&network.certificate, &read.chain) {
+        let identity = identity(chain, read.key.as_ref()).map_err(|error| {
+            AuthError::configuration("`certificate` and its key cannot be used; both are wanted as PEM, the key unencrypted")
+                .with_origin(certificate.chain.to_string())
+                .with_source(error.without_url())
+        })?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
+}
+
+#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+fn with_certificates(builder: ClientBuilder, _: &Network, _: &Read) -> Result<ClientBuilder, AuthError> {
+    Ok(builder)
+}
+
+#[cfg(feature = "rustls")]
+fn identity(chain: &SecretString, key: Option<&SecretString>) -> Result<reqwest::Identity, reqwest::Error> {
+    let chain = chain.expose_secret();
+    let key = key.map_or("", |key| key.expose_secret());
+    let mut pem = Zeroizing::new(Vec::with_capacity(chain.len() + key.len() + 1));
+    pem.extend_from_slice(chain.as_bytes());
+    pem.push(b'\n');
+    pem.extend_from_slice(key.as_bytes());
+    reqwest::Identity::from_pem(&pem)
+}
+
+#[cfg(all(feature = "native-tls", not(feature = "rustls")))]
+fn identity(chain: &SecretString, key: Option<&SecretString>) -> Result<reqwest::Identity, reqwest::Error> {
+    let chain = chain.expose_secret();
+    let key = key.map_or(chain, |key| key.expose_secret());
+    reqwest::Identity::from_pkcs8_pem(chain.as_bytes(), key.as_bytes())
+}
+
+/// The thumbprint of the first certificate in a PEM text: that of the client itself.
+pub(super) fn thumbprint(pem: &str) -> Option<String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    let body = pem.split_once(BEGIN)?.1.split_once("-----END CERTIFICATE-----")?.0;
+    let text: String = body.split_ascii_whitespace().collect();
+    let der = STANDARD.decode(text).ok()?;
+    let hash = hmac_sha256::Hash::hash(&der);
+    Some(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash))
+}
+
+fn without_tls(builder: ClientBuilder) -> ClientBuilder {
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    let builder = builder.tls_certs_only([]);
+    builder
+}
+
+fn settings(builder: ClientBuilder) -> ClientBuilder {
+    builder
+        .redirect(Policy::none())
+        .referer(false)
+        .connect_timeout(CONNECT_DEADLINE)
+        .user_agent(concat!("keyfob/", env!("CARGO_PKG_VERSION")))
+}
+
+fn build(builder: ClientBuilder) -> Result<Client, AuthError> {
+    settings(builder).timeout(DEADLINE).build().map_err(|error| {
+        AuthError::configuration("no HTTP client can be made; does this machine have CA certificates?")
+            .with_source(error.without_url())
+    })
+}

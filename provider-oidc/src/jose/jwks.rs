@@ -1,0 +1,255 @@
+//! The keys that issuers sign with (`jwks_uri`), and the signatures of their ID tokens.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use josekit::jwk::Jwk;
+use keyfob_auth_core::{AuthError, Context};
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
+
+use super::algorithm::Algorithm;
+use crate::{
+    id_token::{self, refused},
+    json,
+    recent::Recent,
+};
+
+/// How long keys are used before they are fetched anew.
+const FRESH: Duration = Duration::from_secs(3600);
+/// How long keys that could not be fetched anew are used before the next attempt.
+const RETRY: Duration = Duration::from_secs(60);
+/// The longest that fetching anew may take while there are old keys that may do.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long no keys are fetched for a token's sake after that has helped nothing.
+const COOLDOWN: Duration = Duration::from_secs(30);
+/// How many keys of an issuer are looked at.
+const MOST_KEYS: usize = 100;
+
+/// Checks the signature of an ID token by the issuer's keys (OpenID Connect Core section 3.1.3.7, points 6 to 8).
+///
+/// The algorithm must be the registered one, else any that signs with a private key. The keys are fetched when they are
+/// first needed, each hour, and for a token that they do not vouch for (a new `kid`): the last at most once in 30 s
+/// unless it helps. All who ask meanwhile share one fetch. `fetch` yields the body of `jwks_uri`; it is polled at most
+/// once, and only if it is needed.
+///
+/// # Errors
+/// Refused if the signature does not hold; the error of `fetch` if there are no keys to tell.
+///
+/// # Cancellation
+/// If who fetches is dropped, the next one fetches.
+pub(crate) async fn verify_id_token(
+    context: &Context,
+    issuer: &str,
+    registered: Option<&str>,
+    token: &str,
+    fetch: impl Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
+) -> Result<(), AuthError> {
+    let signed = Signed::read(token, registered)?;
+    let issuer = context.shared(|| Ok(Issuers::default()))?.0.get(issuer);
+    issuer.check(&signed, fetch).await
+}
+
+/// An ID token, as its signature is checked.
+struct Signed<'a> {
+    algorithm: Algorithm,
+    key_id: Option<String>,
+    input: &'a str,
+    signature: Vec<u8>,
+}
+
+impl<'a> Signed<'a> {
+    fn read(token: &'a str, registered: Option<&str>) -> Result<Self, AuthError> {
+        let token = id_token::Parts::split(token)?;
+        let name = json::text(token.header.get("alg")).unwrap_or_default();
+        let algorithm = match Algorithm::from_name(name) {
+            Some(algorithm) if registered.is_none_or(|registered| registered == name) => algorithm,
+            Some(_) => {
+                return Err(refused(&format!(
+                    "it is signed by {name}, not by {} as registered (`alg`)",
+                    registered.unwrap_or_default()
+                )));
+            }
+            // With a public key for a secret, anybody could sign by them.
+            None if name.starts_with("HS") => {
+                return Err(refused(
+                    "it is signed with a shared secret (`alg` HS256, HS384 or HS512); register the client for RS256 or ES256",
+                ));
+            }
+            None => return Err(refused("it is signed by an algorithm that is not known here (`alg`)")),
+        };
+        let signature = URL_SAFE_NO_PAD.decode(token.signature);
+        Ok(Self {
+            algorithm,
+            key_id: json::text(token.header.get("kid")).map(str::to_owned),
+            input: token.input,
+            signature: signature.map_err(|_| refused("its signature cannot be read"))?,
+        })
+    }
+
+    /// Checks it by these keys.
+    fn check(&self, keys: &[Jwk]) -> Result<(), AuthError> {
+        let named = |key: &&Jwk| self.key_id.is_none() || key.key_id() == self.key_id.as_deref();
+        let fitting = keys.iter().filter(named).filter_map(|key| self.algorithm.verifier(key));
+        let verifiers: Vec<_> = fitting.collect();
+        match (&self.key_id, verifiers.len()) {
+            (Some(_), 0) => Err(refused("it is signed with a key that the server does not publish (`kid`)")),
+            (None, 0) => Err(refused("the server publishes no key that could have signed it")),
+            (None, 2..) => {
+                Err(refused("it does not say with which of the server's keys it is signed (`kid`)"))
+            }
+            _ if verifiers.iter().any(|one| one.verify(self.input.as_bytes(), &self.signature).is_ok()) => {
+                Ok(())
+            }
+            _ => Err(refused("its signature is wrong")),
+        }
+    }
+}
+
+/// The keys that a context's providers share, by issuer.
+#[derive(Default)]
+struct Issuers(Recent<Issuer>);
+
+#[derive(Default)]
+struct Issuer {
+    known: Mutex<Option<Known>>,
+    /// Held while keys are fetched: who needs them waits, and shares what came of it.
+    state: tokio::sync::Mutex<State>,
+    /// How many attempts have ended.
+    attempts: AtomicU64,
+}
+
+struct Known {
+    keys: Arc<[Jwk]>,
+    /// When they may be fetched again because they are old.
+    fetch_after: Option<Instant>,
+}
+
+#[derive(Default)]
+struct State {
+    /// When keys may be fetched again because those that are known do not vouch for a token.
+    search_after: Option<Instant>,
+    /// What came of the last attempt, if no keys did.
+    failure: Option<AuthError>,
+}
+
+impl Issuer {
+    async fn check(
+        &self,
+        signed: &Signed<'_>,
+        fetch: impl Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
+    ) -> Result<(), AuthError> {
+        let mut fetch = Some(fetch);
+        let keys = self.keys(&mut fetch).await?;
+        let Err(failure) = signed.check(&keys) else { return Ok(()) };
+        let Some(keys) = self.newer_than(&keys, fetch).await? else { return Err(failure) };
+        signed.check(&keys)?;
+        self.state.lock().await.search_after = None;
+        Ok(())
+    }
+
+    /// The keys: remembered, or fetched.
+    async fn keys<F>(&self, fetch: &mut Option<F>) -> Result<Arc<[Jwk]>, AuthError>
+    where
+        F: Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
+    {
+        let seen = self.attempts.load(SeqCst);
+        if let (Some(keys), true) = self.known() {
+            return Ok(keys);
+        }
+        let mut state = self.state.lock().await;
+        let known = match (self.known(), &state.failure) {
+            ((Some(keys), true), _) => return Ok(keys),
+            // The attempt that this call waited for.
+            ((None, _), Some(failure)) if self.attempts.load(SeqCst) != seen => return Err(failure.clone()),
+            ((known, _), _) => known,
+        };
+        let Some(fetch) = fetch.take() else {
+            return Err(AuthError::transient("the server's keys were not fetched"));
+        };
+        let Some(stale) = known else {
+            let fetched = fetch.await;
+            return self.keep(&mut state, fetched);
+        };
+        let late = |_| Err(AuthError::transient("the server's keys took too long"));
+        let fetched = timeout(PATIENCE, fetch).await.unwrap_or_else(late);
+        self.keep(&mut state, fetched).or_else(|error| {
+            tracing::warn!(%error, "the server's keys could not be fetched anew; the old are used");
+            self.know(&stale, RETRY);
+            Ok(stale)
+        })
+    }
+
+    /// Other keys than these, if somebody has fetched them or they may be fetched now.
+    async fn newer_than<F>(
+        &self,
+        keys: &Arc<[Jwk]>,
+        fetch: Option<F>,
+    ) -> Result<Option<Arc<[Jwk]>>, AuthError>
+    where
+        F: Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
+    {
+        let mut state = self.state.lock().await;
+        if let Some(newer) = self.known().0.filter(|newer| !Arc::ptr_eq(newer, keys)) {
+            return Ok(Some(newer));
+        }
+        // Without a future, this call has tried already.
+        let wait = state.search_after.is_some_and(|time| Instant::now() < time);
+        let Some(fetch) = fetch.filter(|_| !wait) else { return state.failure.clone().map_or(Ok(None), Err) };
+        let fetched = fetch.await;
+        state.search_after = Instant::now().checked_add(COOLDOWN);
+        self.keep(&mut state, fetched).map(Some)
+    }
+
+    /// What came of an attempt.
+    fn keep(
+        &self,
+        state: &mut State,
+        fetched: Result<Zeroizing<Vec<u8>>, AuthError>,
+    ) -> Result<Arc<[Jwk]>, AuthError> {
+        self.attempts.fetch_add(1, SeqCst);
+        let keys = fetched.and_then(|body| parse(&body));
+        state.failure = keys.as_ref().err().cloned();
+        let keys = keys?.into();
+        self.know(&keys, FRESH);
+        Ok(keys)
+    }
+
+    /// The keys, and whether they are fresh.
+    fn known(&self) -> (Option<Arc<[Jwk]>>, bool) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |known: &Known| known.fetch_after.is_some_and(|time| Instant::now() < time);
+        (known.as_ref().map(|known| Arc::clone(&known.keys)), known.as_ref().is_some_and(fresh))
+    }
+
+    fn know(&self, keys: &Arc<[Jwk]>, fresh: Duration) {
+        let known = Known { keys: Arc::clone(keys), fetch_after: Instant::now().checked_add(fresh) };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+}
+
+/// The keys of a JWK set (RFC 7517 section 5), as many of them as can be read.
+pub(super) fn parse(body: &[u8]) -> Result<Vec<Jwk>, AuthError> {
+    let mut members: Map<String, Value> = json::object(body).unwrap_or_default();
+    let Some(Value::Array(keys)) = members.remove("keys") else {
+        return Err(AuthError::transient(
+            "the server's keys are no JWK set; does something answer in the server's place?",
+        ));
+    };
+    let readable = |key| match key {
+        Value::Object(members) => Jwk::from_map(members)
+            .inspect_err(
+                |error| tracing::debug!(%error, "a key of the server cannot be read and is passed over"),
+            )
+            .ok(),
+        _ => None,
+    };
+    Ok(keys.into_iter().take(MOST_KEYS).filter_map(readable).collect())
+}

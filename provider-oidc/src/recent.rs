@@ -1,0 +1,55 @@
+//! [`Recent`]: what is remembered by name, without growing for ever.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// How many are remembered.
+const MOST: usize = 1024;
+
+/// Values by name; beyond 1024, the one that was used longest ago goes.
+#[derive(Default)]
+pub(crate) struct Recent<T>(Mutex<Entries<T>>);
+
+#[derive(Default)]
+struct Entries<T> {
+    /// With each, when it was last used.
+    by_name: HashMap<String, (u64, Arc<T>)>,
+    tick: u64,
+}
+
+impl<T: Default> Recent<T> {
+    /// The value of that name, made when it is first asked for.
+    pub(crate) fn get(&self, name: &str) -> Arc<T> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Entries { by_name, tick } = &mut *entries;
+        *tick += 1;
+        if !by_name.contains_key(name) && by_name.len() >= MOST {
+            let oldest = by_name.iter().min_by_key(|(_, (used, _))| *used).map(|(name, _)| name.clone());
+            by_name.remove(&oldest.unwrap_or_default());
+        }
+        let (used, value) = by_name.entry(name.to_owned()).or_default();
+        *used = *tick;
+        Arc::clone(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_what_is_in_use_stays() {
+        let recent = Recent::<Mutex<u32>>::default();
+        let first = recent.get("first");
+        for n in 0..MOST {
+            if n % 100 == 0 {
+                recent.get("first");
+            }
+            recent.get(&n.to_string());
+        }
+        assert_eq!(recent.0.lock().unwrap().by_name.len(), MOST);
+        assert!(Arc::ptr_eq(&first, &recent.get("first")));
+    }
+}

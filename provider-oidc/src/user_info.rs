@@ -1,0 +1,89 @@
+//! User info: what the server says of the person that signed in (OpenID Connect Core section 5.3).
+
+use keyfob_auth_core::{AuthError, ExposeSecret, Login, Presentation, SecretString};
+use serde_json::{Map, Value};
+
+use crate::{
+    Oidc,
+    http::Reply,
+    json,
+    metadata::Which,
+    oauth_error::{Asked, error_in},
+};
+
+impl Oidc {
+    /// The claims of the person whose access token it is. `login` is the one it hangs below: the answer must be about the same
+    /// person (OpenID Connect Core section 5.3.2).
+    ///
+    /// # Errors
+    /// Refused if the server does not take the token, or answers about somebody else; transient if it cannot answer.
+    ///
+    /// # Cancellation
+    /// Changes nothing.
+    pub async fn user_info(
+        &self,
+        token: &SecretString,
+        login: Option<&Login>,
+    ) -> Result<Map<String, Value>, AuthError> {
+        self.claims_at_server(token, login).await.map_err(|error| self.named(error))
+    }
+
+    async fn claims_at_server(
+        &self,
+        token: &SecretString,
+        login: Option<&Login>,
+    ) -> Result<Map<String, Value>, AuthError> {
+        let endpoint = self.endpoint(Which::UserInfo).await?;
+        let token = keyfob_auth_core::AccessToken::new(token.expose_secret().to_owned());
+        let Presentation::Header(_, value) = Presentation::bearer(&token)? else {
+            return Err(AuthError::refused("the access token fits no header"));
+        };
+        let reply = self.http.get_with(&endpoint, Some(value)).await?;
+        let claims = read(&reply)?;
+        let known = login.and_then(|login| login.account.as_ref());
+        match (known, claims.get("sub").and_then(Value::as_str)) {
+            (Some(account), Some(subject)) if account.subject != subject => {
+                Err(reply.error(AuthError::refused("the user info is about somebody else (`sub`)")))
+            }
+            _ => Ok(claims),
+        }
+    }
+}
+
+pub(crate) fn read(reply: &Reply) -> Result<Map<String, Value>, AuthError> {
+    let what = "the user info request";
+    if let Some(error) = error_in(reply, &Asked { what, ..Asked::default() }) {
+        return Err(error);
+    }
+    let refuse = |why: &str| Err(reply.error(AuthError::refused(format!("{what}: {why}"))));
+    let Some(claims) = json::object::<Map<String, Value>>(&reply.body) else {
+        // A signed answer is a JWT (OpenID Connect Core section 5.3.2).
+        return refuse("the server's answer is no JSON object; is it set to sign or encrypt it?");
+    };
+    if json::text(claims.get("sub")).is_none() {
+        return refuse("the server's answer names no subject (`sub`)");
+    }
+    Ok(claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use keyfob_auth_core::ErrorKind;
+
+    use super::*;
+    use crate::oauth_error::tests::reply;
+
+    #[test]
+    fn oidc_core_5_3_2_the_answer_names_its_subject() {
+        assert_eq!(read(&reply(200, r#"{"sub":"1","email":"a@b.example"}"#)).unwrap()["email"], "a@b.example");
+        for (status, body, kind) in [
+            (200, "{}", ErrorKind::Refused),
+            (200, r#"{"sub":""}"#, ErrorKind::Refused),
+            (200, "a.b.c", ErrorKind::Refused),
+            (401, "", ErrorKind::Refused),
+            (503, "", ErrorKind::Transient),
+        ] {
+            assert_eq!(read(&reply(status, body)).unwrap_err().kind(), kind, "{status} {body}");
+        }
+    }
+}
