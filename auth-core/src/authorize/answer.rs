@@ -24,12 +24,18 @@ pub(super) enum Meaning {
     Nonce,
 }
 
+/// Whether an answer with this status says anything of the token that came with the request.
+#[inline]
+pub(super) fn speaks_of_the_token(status: StatusCode) -> bool {
+    status == StatusCode::UNAUTHORIZED
+}
+
 /// Reads an answer to a request that carried a token.
 ///
 /// Only a 401 speaks of the token. One that names no error means it too: RFC 6750 section 3.1 lets a server say nothing
 /// where it saw no token, and many say nothing ever. So does one with an error that nobody defined.
 pub(super) fn meaning(status: StatusCode, headers: &HeaderMap) -> Meaning {
-    if status != StatusCode::UNAUTHORIZED {
+    if !speaks_of_the_token(status) {
         return Meaning::Nothing;
     }
     let said = challenges(headers).into_iter().filter(|c| c.is("Bearer") || c.is("DPoP")).map(|c| one(&c));

@@ -3,8 +3,9 @@
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::{
-    answer::{Meaning, meaning},
+    answer::{Meaning, meaning, speaks_of_the_token},
     origins::{Origins, Policy, Target},
+    outgoing::{Outgoing, Parts},
 };
 use crate::{AuthError, Binding, Challenge, ErrorKind, Presentation, Session, Token};
 
@@ -77,6 +78,14 @@ impl Attempt {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Whether [`Authorizer::judge`] would deliver an answer with this status, whatever else it says. Only a signer learns from
+    /// others than refusals and redirects (to a page to log in at), and nearly all are others.
+    #[inline]
+    pub(crate) fn delivers(&self, status: StatusCode) -> bool {
+        let Some(token) = &self.attached else { return true };
+        !speaks_of_the_token(status) && !status.is_redirection() && token.header().is_some()
+    }
 }
 
 impl Authorizer {
@@ -133,27 +142,64 @@ impl Authorizer {
         target: &impl Target,
         headers: &mut HeaderMap,
     ) -> Result<(), AuthError> {
+        let mut request = Parts { method, target, headers };
+        match self.authorize_now(attempt, &mut request) {
+            Some(done) => done,
+            None => self.authorize_later(attempt, &mut request).await,
+        }
+    }
+
+    /// [`authorize`](Self::authorize) where nothing has to be waited for: what nearly every request takes. `None` where no
+    /// token is at hand: [`authorize_later`](Self::authorize_later) then.
+    #[inline]
+    pub(crate) fn authorize_now(
+        &self,
+        attempt: &mut Attempt,
+        request: &mut impl Outgoing,
+    ) -> Option<Result<(), AuthError>> {
         attempt.attached = None;
         let next = attempt.next.take();
-        attempt.callers_own |= headers.contains_key(header::AUTHORIZATION) || headers.contains_key(DPOP);
-        let Some(policy) = self.decide(target).filter(|_| !attempt.callers_own) else { return Ok(()) };
-        let token = match next.or_else(|| self.session.cached()) {
-            Some(token) => token,
-            None => match self.session.token().await {
-                Ok(token) => token,
-                Err(error) if policy == Policy::IfLoggedIn && nobody_is_logged_in(&error) => return Ok(()),
-                Err(error) => return Err(error),
-            },
-        };
+        attempt.callers_own |= has_credential(request.headers());
+        if attempt.callers_own {
+            return Some(Ok(()));
+        }
+        let Some(policy) = self.decide(request.target()) else { return Some(Ok(())) };
+        attempt.policy = policy;
+        let token = next.or_else(|| self.session.cached())?;
+        Some(self.attach(attempt, request, token))
+    }
+
+    /// The rest of [`authorize`](Self::authorize), where [`authorize_now`](Self::authorize_now) had no token.
+    pub(crate) async fn authorize_later(
+        &self,
+        attempt: &mut Attempt,
+        request: &mut impl Outgoing,
+    ) -> Result<(), AuthError> {
+        match self.session.token().await {
+            Ok(token) => self.attach(attempt, request, token),
+            Err(error) if attempt.policy == Policy::IfLoggedIn && nobody_is_logged_in(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts the token on a request that may have it, unless the caller put something in its place.
+    #[inline]
+    fn attach(
+        &self,
+        attempt: &mut Attempt,
+        request: &mut impl Outgoing,
+        token: Token,
+    ) -> Result<(), AuthError> {
+        // That the request has no `Authorization` is known.
         if let Presentation::Header(name, _) = token.presentation()
-            && (headers.contains_key(name) || attempt.callers.contains(name))
+            && (name != header::AUTHORIZATION && request.headers().contains_key(name)
+                || attempt.callers.contains(name))
         {
             attempt.callers_own = true;
             attempt.callers.push(name.clone());
             return Ok(());
         }
-        self.apply(headers, method, target, &token)?;
-        attempt.policy = policy;
+        self.put(request, &token)?;
         attempt.attached = Some(token);
         Ok(())
     }
@@ -170,6 +216,11 @@ impl Authorizer {
         target: &impl Target,
         token: &Token,
     ) -> Result<(), AuthError> {
+        self.put(&mut Parts { method, target, headers }, token)
+    }
+
+    #[inline]
+    fn put(&self, request: &mut impl Outgoing, token: &Token) -> Result<(), AuthError> {
         if let Binding::Certificate(thumbprint) = token.binding() {
             self.check_certificate(thumbprint)?;
         }
@@ -178,13 +229,14 @@ impl Authorizer {
                 if self.authorization_only && name != header::AUTHORIZATION {
                     return Err(foreign(&format!("goes into the header `{name}`")));
                 }
-                headers.insert(name, value.clone());
+                request.headers_mut().insert(name, value.clone());
             }
             Presentation::Signed(signer) => {
                 if self.authorization_only {
                     return Err(foreign("needs each request signed (DPoP)"));
                 }
-                headers.extend(signer.sign(method, target.uri()?.as_ref())?);
+                let signed = signer.sign(request.method(), request.target().uri()?.as_ref())?;
+                request.headers_mut().extend(signed);
             }
         }
         Ok(())
@@ -200,12 +252,8 @@ impl Authorizer {
         status: StatusCode,
         headers: &HeaderMap,
     ) -> Verdict {
-        let Some(token) = attempt.attached.take() else { return Verdict::Deliver };
-        let signed = matches!(token.presentation(), Presentation::Signed(_));
-        // Only a signer learns from good answers, and nearly all are.
-        if !signed && !status.is_client_error() && !status.is_redirection() {
-            return Verdict::Deliver;
-        }
+        let delivered = attempt.delivers(status);
+        let Some(token) = attempt.attached.take().filter(|_| !delivered) else { return Verdict::Deliver };
         if self.decide(from).is_none() {
             return Verdict::Deliver;
         }
@@ -331,6 +379,12 @@ impl Authorizer {
 /// Whether the two are the same origin; `false` where one is neither http nor https.
 pub(crate) fn same_origin(one: &impl Target, other: &impl Target) -> bool {
     one.location().zip(other.location()).is_some_and(|(one, other)| one.is(other))
+}
+
+/// Whether the caller brought a credential. It looks at every name: requests have few, and a hash takes as long as ten of them.
+#[inline]
+fn has_credential(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| *name == header::AUTHORIZATION || *name == DPOP)
 }
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");

@@ -8,9 +8,10 @@ mod answer;
 mod authorizer;
 mod challenge;
 mod origins;
+mod outgoing;
 
 #[cfg(feature = "middleware")]
-pub(crate) use self::authorizer::same_origin;
+pub(crate) use self::{authorizer::same_origin, outgoing::Outgoing};
 pub use self::{
     authorizer::{Attempt, Authorizer, Verdict},
     challenge::{HttpChallenge, challenges},

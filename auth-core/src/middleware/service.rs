@@ -1,13 +1,15 @@
 //! [`AuthMiddleware`]: one request, with its replays and redirects.
 
-use http::Extensions;
-use reqwest::{Request, Response};
+use std::pin::Pin;
+
+use http::{Extensions, HeaderMap, Method};
+use reqwest::{Request, Response, Url};
 use reqwest_middleware::{Error, Middleware, Next};
 
 use super::redirect::{self, TooManyRedirects};
 use crate::{
-    AuthError, Session, async_trait,
-    authorize::{Attempt, Authorizer, Origins, Verdict, same_origin},
+    Session,
+    authorize::{Attempt, Authorizer, Origins, Outgoing, Verdict, same_origin},
 };
 
 /// The middleware of an [`AuthClient`](super::AuthClient), which is the client to use.
@@ -47,56 +49,43 @@ impl AuthMiddleware {
         Self { authorizer, redirects: 0, replay: true, foreign: true }
     }
 
-    async fn send(
+    /// Looks into an answer that may not be the caller's yet: a refusal, a redirect, any at all to a signed request.
+    async fn follow(
         &self,
-        mut request: Request,
-        extensions: &mut Extensions,
-        next: Next<'_>,
-    ) -> Result<Response, Error> {
-        let mut attempt = Attempt::new();
-        let mut followed = 0;
-        loop {
-            let spare = (self.replay || self.redirects > 0).then(|| Spare::of(&mut request)).flatten();
-            self.authorize(&mut attempt, &mut request).await.map_err(Error::middleware)?;
-            let response = next.clone().run(request, extensions).await?;
-            let verdict = self.judge(&mut attempt, spare.as_ref(), &response);
-            if !matches!(verdict, Verdict::Deliver) {
-                tracing::debug!(
-                    status = response.status().as_u16(),
-                    why = why(&verdict),
-                    "the API refused the request"
-                );
-                let replayable = spare.filter(|spare| spare.whole && self.replay);
-                let settled = self.authorizer.settle(&mut attempt, verdict, replayable.is_some()).await;
-                if let (true, Some(spare)) = (settled.map_err(Error::middleware)?, replayable) {
-                    request = spare.request;
-                    continue;
-                }
-                return Ok(response);
-            }
-            let Some(Spare { request: mut spare, whole }) = spare else { return Ok(response) };
-            let hop = redirect::hop(spare.url(), spare.method(), response.status(), response.headers());
-            let Some(hop) = hop.filter(|hop| self.redirects > 0 && (whole || !hop.keeps_body)) else {
-                return Ok(response);
-            };
-            if followed == self.redirects {
-                return Err(Error::middleware(TooManyRedirects { followed }));
-            }
-            followed += 1;
-            let from = spare.url().clone();
-            hop.take(&mut spare);
-            let mut headers = std::mem::take(spare.headers_mut());
-            self.authorizer.strip(&mut attempt, &from, spare.url(), &mut headers);
-            *spare.headers_mut() = headers;
-            request = spare;
+        attempt: &mut Attempt,
+        followed: &mut usize,
+        spare: Option<Spare>,
+        response: Response,
+    ) -> Result<After, Error> {
+        let verdict = self.judge(attempt, spare.as_ref(), &response);
+        if !matches!(verdict, Verdict::Deliver) {
+            tracing::debug!(
+                status = response.status().as_u16(),
+                why = why(&verdict),
+                "the API refused the request"
+            );
+            let replayable = spare.filter(|spare| spare.whole && self.replay);
+            let settled = self.authorizer.settle(attempt, verdict, replayable.is_some()).await;
+            return Ok(match (settled.map_err(Error::middleware)?, replayable) {
+                (true, Some(spare)) => After::Send(spare.request),
+                _ => After::Deliver(response),
+            });
         }
-    }
-
-    async fn authorize(&self, attempt: &mut Attempt, request: &mut Request) -> Result<(), AuthError> {
-        let mut headers = std::mem::take(request.headers_mut());
-        let done = self.authorizer.authorize(attempt, request.method(), request.url(), &mut headers).await;
-        *request.headers_mut() = headers;
-        done
+        let Some(Spare { request: mut spare, whole }) = spare else { return Ok(After::Deliver(response)) };
+        let hop = redirect::hop(spare.url(), spare.method(), response.status(), response.headers());
+        let Some(hop) = hop.filter(|hop| self.redirects > 0 && (whole || !hop.keeps_body)) else {
+            return Ok(After::Deliver(response));
+        };
+        if *followed == self.redirects {
+            return Err(Error::middleware(TooManyRedirects { followed: *followed }));
+        }
+        *followed += 1;
+        let from = spare.url().clone();
+        hop.take(&mut spare);
+        let mut headers = std::mem::take(spare.headers_mut());
+        self.authorizer.strip(attempt, &from, spare.url(), &mut headers);
+        *spare.headers_mut() = headers;
+        Ok(After::Send(spare))
     }
 
     /// A foreign client may have followed redirects: the token stayed behind then, and the answer says nothing of it.
@@ -108,16 +97,69 @@ impl AuthMiddleware {
     }
 }
 
-#[async_trait]
+/// Every request pays for the size of this future, which is made on the heap and moved there. So the request is kept once
+/// (`async_trait` would keep it as an argument and as a variable), and what is seldom awaited is in a box of its own.
 impl Middleware for AuthMiddleware {
-    async fn handle(
-        &self,
-        request: Request,
-        extensions: &mut Extensions,
-        next: Next<'_>,
-    ) -> reqwest_middleware::Result<Response> {
-        self.send(request, extensions, next).await
+    fn handle<'a, 'e, 'n, 'f>(
+        &'a self,
+        mut request: Request,
+        extensions: &'e mut Extensions,
+        next: Next<'n>,
+    ) -> Pin<Box<dyn Future<Output = reqwest_middleware::Result<Response>> + Send + 'f>>
+    where
+        Self: 'f,
+        'a: 'f,
+        'e: 'f,
+        'n: 'f,
+    {
+        Box::pin(async move {
+            let mut attempt = Attempt::new();
+            let mut followed = 0;
+            loop {
+                let spare = if self.replay || self.redirects > 0 { Spare::of(&mut request) } else { None };
+                let authorized = match self.authorizer.authorize_now(&mut attempt, &mut request) {
+                    Some(done) => done,
+                    None => Box::pin(self.authorizer.authorize_later(&mut attempt, &mut request)).await,
+                };
+                authorized.map_err(Error::middleware)?;
+                let response = next.clone().run(request, extensions).await?;
+                let redirected = self.redirects > 0 && response.status().is_redirection();
+                if !redirected && attempt.delivers(response.status()) {
+                    return Ok(response);
+                }
+                match Box::pin(self.follow(&mut attempt, &mut followed, spare, response)).await? {
+                    After::Send(next) => request = next,
+                    After::Deliver(response) => return Ok(response),
+                }
+            }
+        })
     }
+}
+
+impl Outgoing for Request {
+    type Target = Url;
+
+    fn method(&self) -> &Method {
+        self.method()
+    }
+
+    fn target(&self) -> &Url {
+        self.url()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+}
+
+/// What comes after an answer.
+enum After {
+    Send(Request),
+    Deliver(Response),
 }
 
 /// A copy of a request without a token, for sending it again or elsewhere.

@@ -80,6 +80,23 @@ async fn the_callers_own_credential_wins() {
 }
 
 #[tokio::test]
+async fn the_callers_own_credential_wins_over_a_token_at_hand() {
+    let server = Server::accepting(&["t1"], "Bearer error=\"invalid_token\"").await;
+    let provider = Scripted::counting();
+    let client = provider.client(&[&server]);
+    client.get(server.url("/x")).send().await.unwrap();
+    for (name, value, token) in [("authorization", "Bearer own", Some("own")), ("dpop", "own", None)] {
+        let answer = client.get(server.url("/x")).header(name, value).send().await.unwrap();
+        assert_eq!(answer.status(), 401, "{name}: it is the caller's, and nothing is renewed or sent again");
+        let seen = server.seen().pop().unwrap();
+        assert_eq!((seen.token(), seen.header(name)), (token, Some(value)));
+    }
+    client.get(server.url("/x")).send().await.unwrap();
+    assert_eq!(server.tokens(), [Some("t1".into()), Some("own".into()), None, Some("t1".into())]);
+    assert_eq!(provider.count(), 1);
+}
+
+#[tokio::test]
 async fn a_certificate_bound_token_needs_a_client_with_that_certificate() {
     let server = Server::ok().await;
     let provider =

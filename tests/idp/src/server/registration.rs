@@ -13,8 +13,8 @@ pub struct Client {
     pub secret: Option<String>,
     /// The methods by which the client may authenticate.
     pub auth_methods: Vec<TokenEndpointAuthMethod>,
-    /// Where answers may be sent. One on loopback (`http` and 127.0.0.1, [::1] or localhost) without a port is good for
-    /// any port, as RFC 8252 section 7.3 says; every other one is compared as it is.
+    /// Where answers may be sent. One on loopback (`http` and `127.0.0.1`, `[::1]` or `localhost`) without a port is
+    /// good for any port, as RFC 8252 section 7.3 says; every other one is compared as it is.
     pub redirect_uris: Vec<String>,
     /// Where a browser may be sent after a logout, by the same rule.
     pub post_logout_redirect_uris: Vec<String>,
