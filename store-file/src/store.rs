@@ -180,6 +180,16 @@ impl TokenStore for FileStore {
         Ok(self.settle(&place, key)?.map(|(record, version)| (*record, version)))
     }
 
+    fn load_at_once(&self, key: &LoginKey) -> Option<(Record, Version)> {
+        if !private::folder_exists(&self.folder).ok()? {
+            return None;
+        }
+        match read(&self.place(key).record()).ok()? {
+            Found::Record(found, record, version) if found == *key => Some((*record, version)),
+            _ => None,
+        }
+    }
+
     async fn save(
         &self,
         key: &LoginKey,
