@@ -85,8 +85,8 @@ fn what_the_file_cannot_answer_goes_the_ordinary_way() {
         (ahead, "token", true, 1),
     ] {
         let server = AuthorizationServer::start_on_own_thread(Settings::default());
-        let home = home(&server.issuer(), "abc");
-        store(&home, &server.issuer(), "stored", obtained_at);
+        let home = home(server.issuer(), "abc");
+        store(&home, server.issuer(), "stored", obtained_at);
         let first = home.run(command);
         assert_eq!((first.code, first.err.as_str()), (0, ""), "{command}");
         assert_eq!(first.out == "stored\n", is_stored, "{command}: {}", first.out);
@@ -101,8 +101,8 @@ fn what_the_file_cannot_answer_goes_the_ordinary_way() {
 fn a_failed_early_renewal_is_not_heard_of() {
     let server = AuthorizationServer::start_on_own_thread(Settings::default());
     server.faults().set_always(Endpoint::Token, Some(Fault::unavailable(Some(60))));
-    let home = home(&server.issuer(), "abc");
-    store(&home, &server.issuer(), "stored", ago(LIFE - 20));
+    let home = home(server.issuer(), "abc");
+    store(&home, server.issuer(), "stored", ago(LIFE - 20));
     for _ in 0..2 {
         let ran = home.run("token");
         assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "stored\n", ""));

@@ -163,7 +163,9 @@ mod tests {
             assert!(refused(&swapped), "swapped at {one} and {other}");
             for bit in 0..64 {
                 let mut changed = bytes.clone();
-                [one, other].map(|word| changed[word + bit / 8] ^= 1 << (bit % 8));
+                for word in [one, other] {
+                    changed[word + bit / 8] ^= 1 << (bit % 8);
+                }
                 assert!(refused(&changed), "bit {bit} at {one} and {other}");
             }
         }

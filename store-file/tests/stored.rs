@@ -95,7 +95,7 @@ fn a_request_of_its_own_a_subject_and_a_chain_have_none() {
     for other in [
         session.for_scopes(["other"]),
         session.for_subject(Subject::access_token("of a caller")),
-        Session::first_of([session.clone()]),
+        Session::first_of([house.process()]),
     ] {
         assert_eq!(stored(&other), None, "{other:?}");
     }
