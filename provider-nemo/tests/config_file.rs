@@ -108,13 +108,15 @@ fn line<'t>(content: &'t str, key: &str) -> &'t str {
     content.lines().find_map(|line| line.trim_start_matches([' ', '-']).strip_prefix(&start)).unwrap()
 }
 
-/// One file for all keys, and a context for each.
+/// A context for every key, and several contexts in one file.
 #[derive(Debug)]
 struct PerKey(PathBuf);
 
 impl PerKey {
     fn of(&self, key: &LoginKey) -> NemoStore {
-        NemoStore::open(&self.0).unwrap().context(key.fingerprint()).base_url(URL).unwrap()
+        let context = key.fingerprint();
+        let path = self.0.join(&context[..1]).join("config.yaml");
+        NemoStore::open(path).unwrap().context(context).base_url(URL).unwrap()
     }
 }
 
@@ -146,14 +148,15 @@ impl TokenStore for PerKey {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_clients_file_conforms() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("nmp/config.yaml");
-    testing::store::all(Arc::new(PerKey(path.clone()))).await;
-    let content = text(&path);
-    assert!(!content.contains("token"), "a login was left behind");
-    for entry in fs::read_dir(path.parent().unwrap()).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let expected = name == "config.yaml" || name.ends_with(".lock") || name.ends_with(".lease");
-        assert!(expected, "{name} was left behind");
+    testing::store::all(Arc::new(PerKey(folder.path().to_path_buf()))).await;
+    for place in fs::read_dir(folder.path()).unwrap() {
+        let place = place.unwrap().path();
+        assert!(!text(&place.join("config.yaml")).contains("token"), "a login was left behind");
+        for entry in fs::read_dir(place).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let expected = name == "config.yaml" || name.ends_with(".lock") || name.ends_with(".lease");
+            assert!(expected, "{name} was left behind");
+        }
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) struct Commands<'a> {
     arguments: &'a Arguments,
     registry: &'a Registry,
     context: &'a Context,
-    /// The name of the profile in use, once it is known.
-    profile: OnceCell<String>,
+    /// The profile in use, once it is known.
+    profile: OnceCell<Profile>,
 }
 
 impl<'a> Commands<'a> {
@@ -31,12 +31,24 @@ impl<'a> Commands<'a> {
         Self { arguments, registry, context, profile: OnceCell::new() }
     }
 
+    /// Prints a stored token that is valid and not due, if that is all there is to do. It needs no runtime and starts
+    /// nothing that an interrupt could cut off.
+    pub(super) fn run_at_once(&self, console: &mut Console) -> Result<Option<Exit>, Failure> {
+        let Command::Token(how) = &self.arguments.command else { return Ok(None) };
+        if how.refresh {
+            return Ok(None);
+        }
+        let Some(token) = self.profile()?.session.stored() else { return Ok(None) };
+        print(&token, how, console)?;
+        Ok(Some(Exit::Done))
+    }
+
     pub(super) async fn run(&self, console: &mut Console) -> Result<Exit, Failure> {
         match &self.arguments.command {
-            Command::Login => login::run(&self.profile()?, console).await?,
-            Command::Token(how) => token(&self.profile()?, how, console).await?,
+            Command::Login => login::run(self.profile()?, console).await?,
+            Command::Token(how) => token(self.profile()?, how, console).await?,
             Command::Status(how) => {
-                let report = Report::of(&self.profile()?).await?;
+                let report = Report::of(self.profile()?).await?;
                 if how.json {
                     console.print(&report.json())?;
                 } else {
@@ -46,8 +58,8 @@ impl<'a> Commands<'a> {
                     }
                 }
             }
-            Command::Refresh => refresh(&self.profile()?, console).await?,
-            Command::Logout => logout(&self.profile()?, console).await?,
+            Command::Refresh => refresh(self.profile()?, console).await?,
+            Command::Logout => logout(self.profile()?, console).await?,
             Command::Profiles => profiles(&self.config()?, console)?,
         }
         Ok(Exit::Done)
@@ -60,7 +72,7 @@ impl<'a> Commands<'a> {
             (_, Some(profile)) => {
                 let config = self.arguments.config.as_deref().map(Path::to_string_lossy);
                 let config = config.map(|path| format!(" --config {}", word(&path))).unwrap_or_default();
-                Some(format!("{} login --profile {}{config}", program(), word(profile)))
+                Some(format!("{} login --profile {}{config}", program(), word(&profile.name)))
             }
         };
         Hints { login }
@@ -77,22 +89,28 @@ impl<'a> Commands<'a> {
         })
     }
 
-    fn profile(&self) -> Result<Profile, Failure> {
+    fn profile(&self) -> Result<&Profile, Failure> {
+        if let Some(profile) = self.profile.get() {
+            return Ok(profile);
+        }
         let profile =
             self.config()?.profile(self.arguments.profile.as_deref(), self.registry, self.context)?;
-        let _ = self.profile.set(profile.name.clone());
-        Ok(profile)
+        Ok(self.profile.get_or_init(|| profile))
     }
 }
 
 async fn token(profile: &Profile, how: &TokenArguments, console: &mut Console) -> Result<(), Failure> {
     let session = &profile.session;
     let token = if how.refresh { session.refresh().await } else { session.token().await }?;
+    print(&token, how, console)
+}
+
+fn print(token: &Token, how: &TokenArguments, console: &mut Console) -> Result<(), Failure> {
     if how.decode {
         console.print(&jwt::decode(token.secret())?)?;
         console.say("(nothing of it is verified)");
     } else if how.header {
-        console.print(&header(&token)?)?;
+        console.print(&header(token)?)?;
     } else {
         console.print(token.secret())?;
     }

@@ -52,22 +52,30 @@ pub fn run(registry: Registry) -> ExitCode {
     };
     log(arguments.verbose);
     let mut console = Console::standard(arguments.verbose);
-    // Sessions run on the context's executor: this runtime is for signals and the countdown, on this thread.
-    let exit = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(supervise(&arguments, &registry, &mut console)),
-        Err(error) => {
-            let error = AuthError::refused("the command cannot start").with_source(error);
-            Failure::from(error).report(&mut console, None)
-        }
+    let context = Context::new();
+    let commands = Commands::new(&arguments, &registry, &context);
+    let exit = match commands.run_at_once(&mut console) {
+        Ok(Some(exit)) => exit,
+        Ok(None) => run_supervised(&commands, &context, &mut console),
+        Err(failure) => failure.report(&mut console, Some(&commands.hints())),
     };
     exit.into()
 }
 
+/// Sessions run on the context's executor: the runtime made here is for signals and the countdown, on this thread.
+fn run_supervised(commands: &Commands<'_>, context: &Context, console: &mut Console) -> Exit {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(supervise(commands, context, console)),
+        Err(error) => {
+            let error = AuthError::refused("the command cannot start").with_source(error);
+            Failure::from(error).report(console, None)
+        }
+    }
+}
+
 /// Runs the command until it ends or is interrupted, and then lets end what is under way.
-async fn supervise(arguments: &Arguments, registry: &Registry, console: &mut Console) -> Exit {
-    let context = Context::new();
+async fn supervise(commands: &Commands<'_>, context: &Context, console: &mut Console) -> Exit {
     let mut interrupts = Interrupts::new();
-    let commands = Commands::new(arguments, registry, &context);
     let done = tokio::select! {
         result = commands.run(console) => Some(result),
         () = interrupts.next() => None,

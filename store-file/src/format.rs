@@ -98,10 +98,19 @@ fn head(write: &str, body: &[u8]) -> String {
     )
 }
 
-/// FNV-1a, 64 bits: against accidents, not against forgers, who could write a whole record as well.
+/// Against accidents, not against forgers, who could write a whole record as well: FNV-1a's numbers, but eight bytes at a
+/// time (little-endian, zeros after the last), and with the upper half folded into the lower one, or two changes of a
+/// word's highest bit would undo each other. Each step is a bijection, so that no damage to a single word goes unnoticed.
 fn sum(parts: [&[u8]; 2]) -> u64 {
-    let bytes = parts.into_iter().flatten();
-    bytes.fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    parts.into_iter().fold(0xcbf2_9ce4_8422_2325, |sum, part| {
+        let (words, rest) = part.as_chunks();
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        words.iter().chain([&last]).fold(sum, |sum, word| {
+            let sum = (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x0100_0000_01b3);
+            sum ^ (sum >> 32)
+        })
+    })
 }
 
 #[cfg(test)]
@@ -140,6 +149,35 @@ mod tests {
             }
         }
         assert!(decode(&[&bytes[..], b"\n"].concat()).is_err());
+    }
+
+    #[test]
+    fn damage_to_several_words_at_once_is_noticed() {
+        let (_, bytes) = sample();
+        let body = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        let refused =
+            |bytes: &[u8]| decode(bytes).unwrap_err() == Unreadable::Corrupt("cut short or damaged".into());
+        for (one, other) in [(0, 1), (1, 2), (0, 5)].map(|(one, other)| (body + one * 8, body + other * 8)) {
+            let mut swapped = bytes.clone();
+            (0..8).for_each(|n| swapped.swap(one + n, other + n));
+            assert!(refused(&swapped), "swapped at {one} and {other}");
+            for bit in 0..64 {
+                let mut changed = bytes.clone();
+                for word in [one, other] {
+                    changed[word + bit / 8] ^= 1 << (bit % 8);
+                }
+                assert!(refused(&changed), "bit {bit} at {one} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_the_same_on_every_machine_and_for_ever() {
+        let write = "0123456789abcdef0123456789abcdef";
+        let expected = format!(
+            "{{\"keyfob\":1,\"write\":\"{write}\",\"bytes\":10,\"sum\":\"01a365f715d729d7\",\"content\":\n"
+        );
+        assert_eq!(head(write, b"{\"key\":{}}"), expected);
     }
 
     #[test]

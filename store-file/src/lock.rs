@@ -131,7 +131,8 @@ fn busy(path: &Path, patience: Duration) -> StoreError {
 /// Who wrote their name into the lock's file last.
 pub(crate) fn holder(path: &Path) -> Option<String> {
     let mut bytes = [0; NAME];
-    let length = private::open(path).ok()??.read(&mut bytes).ok()?;
+    let (mut file, _) = private::open(path).ok()??;
+    let length = file.read(&mut bytes).ok()?;
     let text = str::from_utf8(bytes.get(..length)?).ok()?;
     let line = text.lines().next()?.trim();
     if line.is_empty() || line.contains(char::is_control) {

@@ -1,6 +1,7 @@
 //! Private files: opened without following links, refused if they are not ours alone.
 
 use std::{
+    fmt,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
@@ -8,8 +9,8 @@ use std::{
 
 use keyfob_auth_core::store::{StoreError, StoreErrorKind};
 
-/// Opens a file to read; `None` if there is none.
-pub(crate) fn open(path: &Path) -> Result<Option<File>, StoreError> {
+/// Opens a file to read, and tells its length; `None` if there is none.
+pub(crate) fn open(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
     match open_with(path, OpenOptions::new().read(true)) {
         Ok(file) => checked(path, file).map(Some),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -21,7 +22,7 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>, StoreError> {
 pub(crate) fn open_or_create(path: &Path) -> Result<File, StoreError> {
     let file = open_with(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
         .map_err(|error| refused(path, "open", error))?;
-    checked(path, file)
+    checked(path, file).map(|(file, _)| file)
 }
 
 /// Opens another tool's lock file, or makes it: private if it is we who make it, with the mode it has if not.
@@ -74,11 +75,11 @@ fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     options.open(path)
 }
 
-fn checked(path: &Path, file: File) -> Result<File, StoreError> {
+fn checked(path: &Path, file: File) -> Result<(File, u64), StoreError> {
     let meta = file.metadata().map_err(|error| failed("examine", path, error))?;
     match flaw(path, &meta, Kind::File) {
         Some(flaw) => Err(flaw),
-        None => Ok(file),
+        None => Ok((file, meta.len())),
     }
 }
 
@@ -169,8 +170,18 @@ pub(crate) fn failed(what: &str, path: &Path, error: io::Error) -> StoreError {
 }
 
 /// The path as a shell takes it.
-pub(crate) fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+pub(crate) fn quoted(path: &Path) -> Quoted<'_> {
+    Quoted(path)
+}
+
+/// Made into text only when it is shown: nearly every look at a file finds nothing to say.
+#[derive(Clone, Copy)]
+pub(crate) struct Quoted<'a>(&'a Path);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", self.0.display().to_string().replace('\'', r"'\''"))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -180,6 +180,16 @@ impl TokenStore for FileStore {
         Ok(self.settle(&place, key)?.map(|(record, version)| (*record, version)))
     }
 
+    fn load_at_once(&self, key: &LoginKey) -> Option<(Record, Version)> {
+        if !private::folder_exists(&self.folder).ok()? {
+            return None;
+        }
+        match read(&self.place(key).record()).ok()? {
+            Found::Record(found, record, version) if found == *key => Some((*record, version)),
+            _ => None,
+        }
+    }
+
     async fn save(
         &self,
         key: &LoginKey,
@@ -297,18 +307,18 @@ enum Found {
 }
 
 fn read(path: &Path) -> Result<Found, StoreError> {
-    let Some(mut file) = private::open(path)? else { return Ok(Found::Nothing) };
-    let unread = |error| failed("read", path, error);
-    let length = file.metadata().map_err(unread)?.len();
+    let Some((mut file, length)) = private::open(path)? else { return Ok(Found::Nothing) };
+    let length = usize::try_from(length).unwrap_or(LARGEST).min(LARGEST);
     // One byte more than there should be, and all at once: memory that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(vec![0; usize::try_from(length).unwrap_or(LARGEST).min(LARGEST) + 1]);
+    let mut bytes = Zeroizing::new(vec![0; length + 1]);
     let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+    // Not asked again when there is as much as there should be: no record grows.
+    while let Some(rest) = bytes.get_mut(filled..).filter(|_| filled < length) {
         match file.read(rest) {
             Ok(0) => break,
             Ok(more) => filled += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(unread(error)),
+            Err(error) => return Err(failed("read", path, error)),
         }
     }
     match format::decode(bytes.get(..filled).unwrap_or_default()) {

@@ -185,7 +185,7 @@ impl Exchange {
     }
 
     /// The token that the store has, if it serves; the failure that it tells, if it is too early to repeat it.
-    fn served_by(&self, found: &Loaded) -> Result<Option<Token>, Failed> {
+    pub(super) fn served_by(&self, found: &Loaded) -> Result<Option<Token>, Failed> {
         let Some((record, _)) = found else { return Ok(None) };
         let now = self.engine.clock.now();
         if let Some(stored) = record.token(&self.slot.key).filter(|_| self.engine.keep_tokens) {

@@ -12,6 +12,7 @@ mod persist;
 pub(crate) mod policy;
 mod slot;
 mod status;
+mod stored;
 mod token;
 
 use std::{

@@ -37,6 +37,15 @@ pub trait TokenStore: fmt::Debug + Send + Sync {
     /// [`StoreErrorKind::Corrupt`] for what cannot be read as a record, with what to do about it.
     async fn load(&self, key: &LoginKey) -> Result<Option<(Record, Version)>, StoreError>;
 
+    /// What [`load`](Self::load) would give, if that can be told at once on the caller's thread, whatever it is: without a
+    /// runtime, a thread, or a wait for anybody.
+    ///
+    /// For programs that start, want a token and end. `None` for all else, which is the default: nothing there, an error,
+    /// a store that cannot. Then `load` tells; this changes and reports nothing.
+    fn load_at_once(&self, _key: &LoginKey) -> Option<(Record, Version)> {
+        None
+    }
+
     /// Writes the record (`None` removes it), but only over the version it was told to expect (`None`: nothing there).
     ///
     /// The lease is the one the caller holds, if it does: a store with fencing refuses a write behind a newer holder's.

@@ -10,7 +10,7 @@ use super::yaml::{Kind, Node};
 
 pub(super) type Edited = Result<Zeroizing<String>, String>;
 
-/// The mapping in which a key gets this value: in its place, else after the last of `before` that is there.
+/// The mapping in which a key gets this value: in its place, else behind those of `before` that are there.
 pub(super) fn set(text: &str, map: &Node<'_>, key: &str, value: &str, before: &[&str]) -> Edited {
     let written = scalar(value);
     if let Some((place, old)) = map.find(key)? {
@@ -22,8 +22,12 @@ pub(super) fn set(text: &str, map: &Node<'_>, key: &str, value: &str, before: &[
             splice(text, colon..old.end.max(colon), &[" ", &written])
         });
     }
-    let place = before.iter().rev().find_map(|key| map.find(key).transpose()).transpose()?;
-    let (name, after) = pair(map, place.map_or(map.pairs().unwrap_or_default().len().wrapping_sub(1), |(at, _)| at))?;
+    let mut places = Vec::with_capacity(before.len());
+    for key in before {
+        places.extend(map.find(key)?.map(|(place, _)| place));
+    }
+    let last = map.pairs().unwrap_or_default().len().saturating_sub(1);
+    let (name, after) = pair(map, places.into_iter().max().unwrap_or(last))?;
     if matches!(map.kind, Kind::Map { flow: true, .. }) {
         return Ok(splice(text, after.end..after.end, &[", ", key, ": ", &written]));
     }

@@ -25,6 +25,10 @@ pub async fn a_loaded_record_is_the_saved_one(store: &dyn TokenStore) {
     assert_eq!(found, version, "load and save tell different versions");
     let (_, again) = load(store, &key).await.expect("the record is gone after a load");
     assert_eq!(again, version, "the version changes without a save");
+    if let Some((at_once, found)) = store.load_at_once(&key) {
+        assert_same(store, &at_once, &record);
+        assert_eq!(found, version, "load and load_at_once tell different versions");
+    }
     forget(store, &key).await;
 }
 
@@ -94,6 +98,7 @@ pub async fn a_removed_record_is_gone(store: &dyn TokenStore) {
     let version = create(store, &key, &sample("one")).await;
     written(save(store, &key, None, Some(&version)).await);
     assert!(load(store, &key).await.is_none(), "a removed record is still there");
+    assert!(store.load_at_once(&key).is_none(), "a removed record is still loaded at once");
     assert_conflict(store, save(store, &key, None, Some(&version)).await, None);
     written(save(store, &key, None, None).await);
 }

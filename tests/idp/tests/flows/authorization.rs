@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyfob_idp::{
     person::Person,
-    server::{AuthorizationIss, Client, Settings},
+    server::{AuthorizationIss, Client, DEVICE_CODE_GRANT, Settings},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -287,4 +287,22 @@ async fn resources_and_details_reach_the_token_and_may_be_narrowed() {
     let (_, narrow) = peer.post_token(&refresh("https://two.test/", &body)).await;
     let claims = part(&text(&narrow, "access_token"), 1);
     assert_eq!(claims["aud"], "https://two.test/");
+}
+
+#[tokio::test]
+async fn a_person_decides_on_a_device_too() {
+    let peer = Peer::start(Settings { device_interval: Duration::ZERO, ..Settings::default() }).await;
+    for (denies, words, member) in [(false, "Approved", "access_token"), (true, "Denied", "error")] {
+        let (_, begun) = peer.post("/device_authorization", &fields(&[("client_id", "cli")])).await;
+        let mut alice = Person::new("alice").who_denies(denies);
+        let last = alice.visit(&text(&begun, "verification_uri_complete")).await.unwrap();
+        assert!(last.words.contains(words), "{last:?}");
+        let form = [
+            ("grant_type", DEVICE_CODE_GRANT),
+            ("client_id", "cli"),
+            ("device_code", &text(&begun, "device_code")),
+        ];
+        let (_, answer) = peer.post_token(&fields(&form)).await;
+        assert!(answer[member].is_string(), "{answer}");
+    }
 }
