@@ -8,17 +8,22 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::sync::oneshot;
 
 pub(crate) use self::{
     endpoint::{Endpoint, Pass},
     executor::Executor,
 };
-use crate::{AuthError, Clock, session::Engine, store::LoginKey};
+use crate::{
+    AuthError, Clock,
+    session::Engine,
+    store::LoginKey,
+    sync::{Handle, Mutex, MutexGuard, sleep},
+};
 
 /// What sessions share: where exchanges run, the clock, limits, the live sessions, and what protocol crates keep once for
 /// all of them (HTTP client, discovery documents, keys).
@@ -211,7 +216,7 @@ impl Context {
         let (late, timer) = oneshot::channel();
         handle.spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep(deadline) => { let _ = late.send(()); }
+                () = sleep(deadline) => { let _ = late.send(()); }
                 _ = gone => {}
             }
         });

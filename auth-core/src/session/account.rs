@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::{
@@ -18,6 +18,7 @@ use crate::{
     clock::{Now, saturating_nanos, to_system_time},
     provider::Keep,
     store::{Attempt, Outcome as Ended, Record, Saved, StoreErrorKind},
+    sync::{JoinHandle, timeout},
 };
 
 /// What a logout did, and what it could not do.
@@ -265,7 +266,7 @@ impl Engine {
     }
 }
 
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+struct AbortOnDrop<T>(JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {

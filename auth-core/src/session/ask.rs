@@ -7,7 +7,6 @@ use std::{
 };
 
 use secrecy::ExposeSecret;
-use tokio::time::timeout;
 
 use super::{
     engine::Engine,
@@ -21,6 +20,7 @@ use crate::{
     context::Pass,
     jwt_expiry,
     store::{Attempt, Outcome as Ended, Record, Saved, StoreError, StoredToken, Version},
+    sync::timeout,
 };
 
 impl Exchange {
@@ -88,7 +88,7 @@ impl Exchange {
     /// The times of a token that just came, unless it is of no use: expired, or the very one that was just refused.
     pub(super) fn usable(&self, token: &AccessToken, sent: Now) -> Result<Timed, AuthError> {
         if self.slot.is_retired(&Engine::token_hash(token), self.engine.clock.now()) {
-            return Err(AuthError::refused("the server gave the very token again that was just rejected"));
+            return Err(retired());
         }
         self.engine.timed(token, sent)
     }
@@ -162,6 +162,10 @@ impl Engine {
             tracing::warn!(%error, "a login renewed during its logout could not be revoked");
         }
     }
+}
+
+pub(super) fn retired() -> AuthError {
+    AuthError::refused("the server gave the very token again that was just rejected")
 }
 
 /// A renewal may not turn into somebody else's login.

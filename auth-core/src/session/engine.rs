@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -27,6 +24,10 @@ use crate::{
     context::Endpoint,
     login,
     store::{LoginKey, TokenStore},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 pub(crate) struct Engine {
@@ -154,8 +155,9 @@ impl Engine {
             let epoch = self.epoch();
             let (landing, demanded) = match slot.ask(self.clock.now()) {
                 Asked::Serve(token) => return Ok(token),
-                Asked::ServeAndRenew(token) => {
-                    self.renew_beside(slot);
+                Asked::ServeAndRenew(token, begun) => {
+                    // Without threads there is no renewal; when the token expires, the caller is told.
+                    let _ = self.fly(slot, Why::Due, begun.landed);
                     return Ok(token);
                 }
                 Asked::Report(failure) if self.secret_revision() == failure.revision => {
@@ -171,9 +173,13 @@ impl Engine {
                 Asked::Report(_) => {
                     // The local secret has changed: whatever was refused is worth another try at once.
                     slot.forget_failure();
-                    self.begin(slot)?
+                    continue;
                 }
-                Asked::Renew => self.begin(slot)?,
+                Asked::Renew(begun) => {
+                    self.fly(slot, Why::Due, begun.landed)?;
+                    (begun.landing, false)
+                }
+                Asked::UnderWay(landing, challenge) => (landing, challenge.is_some()),
             };
             let token = match landed(landing).await {
                 Ok(token) => token,
@@ -208,10 +214,10 @@ impl Engine {
                 _ => None,
             };
             let (landing, theirs) = match slot.join(challenge, self.clock.now()) {
-                Joined::Begun(landing, sender) => {
+                Joined::Begun(begun) => {
                     let epoch = self.epoch();
-                    self.fly(slot, why, sender)?;
-                    return match landed(landing).await {
+                    self.fly(slot, why, begun.landed)?;
+                    return match landed(begun.landing).await {
                         // A login or a logout has overtaken it.
                         Err(_) if self.epoch() != epoch => self.token(slot).await,
                         outcome => outcome,
@@ -236,21 +242,9 @@ impl Engine {
     /// Renews while the token at hand goes on being served.
     #[cold]
     pub(crate) fn renew_beside(self: &Arc<Self>, slot: &Arc<Slot>) {
-        if let Asked::ServeAndRenew(_) | Asked::Renew = slot.ask(self.clock.now()) {
+        if let Asked::ServeAndRenew(_, begun) | Asked::Renew(begun) = slot.ask(self.clock.now()) {
             // Without threads there is no renewal; when the token expires, the caller is told.
-            let _ = self.begin(slot);
-        }
-    }
-
-    /// The exchange under way, and whether it is to meet a demand; begins one if there is none.
-    fn begin(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<(Landing, bool), AuthError> {
-        match slot.join(None, self.clock.now()) {
-            Joined::Begun(landing, sender) => {
-                self.fly(slot, Why::Due, sender)?;
-                Ok((landing, false))
-            }
-            Joined::UnderWay(landing, challenge) => Ok((landing, challenge.is_some())),
-            Joined::TooEarly(error) => Err(error.unwrap_or_else(lost)),
+            let _ = self.fly(slot, Why::Due, begun.landed);
         }
     }
 
@@ -259,9 +253,9 @@ impl Engine {
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         why: Why,
-        sender: watch::Sender<Option<Outcome>>,
+        landed: watch::Sender<Option<Outcome>>,
     ) -> Result<(), AuthError> {
-        let flight = Flight { slot: Arc::clone(slot), landed: sender };
+        let flight = Flight { slot: Arc::clone(slot), landed };
         let exchange = Exchange::new(Arc::clone(self), Arc::clone(slot), why);
         self.context.spawn(
             async move {

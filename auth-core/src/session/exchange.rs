@@ -5,22 +5,23 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{
-    ask::{Announced, Failed, Timed, adopted_times, same_account},
+    ask::{Announced, Failed, Timed, adopted_times, retired, same_account},
     engine::Engine,
     events::Event,
     lease::{HeldLease, Tried},
     persist::{Change, Kept, Loaded},
     policy::Times,
-    slot::{Outcome, Slot},
+    slot::{Outcome, Slot, Unpublished},
     token::{Published, Token},
 };
 use crate::{
     AccessToken, Acquired, AuthError, Challenge, ErrorKind, Keep, Login,
     clock::{Now, to_nanos, to_system_time},
     store::{Attempt, Outcome as Ended, Record, StoredToken, Version},
+    sync::sleep,
 };
 
 /// Why an exchange is made.
@@ -378,14 +379,13 @@ impl Exchange {
         let presentation = engine.present(token, login)?;
         let hash = Engine::token_hash(token);
         let keep = engine.keep != Keep::Nothing;
-        let token = self
-            .slot
-            .publish(
-                keep,
-                || engine.epoch() == self.epoch,
-                |generation| Published::new(presentation, token, hash, times, generation),
-            )
-            .ok_or_else(Failed::overtaken)?;
+        let published = Published::new(presentation, token, hash, times);
+        let current = || engine.epoch() == self.epoch;
+        let token = match self.slot.publish(keep, engine.clock.now(), current, published) {
+            Ok(token) => token,
+            Err(Unpublished::Overtaken) => return Err(Failed::overtaken()),
+            Err(Unpublished::Retired) => return Err(retired().into()),
+        };
         tracing::info!(expires_at = ?token.expires_at(), generation = token.generation(), "token published");
         engine.events.announce(Event::Renewed { expires_at: token.expires_at() });
         Ok(token)

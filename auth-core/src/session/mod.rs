@@ -8,6 +8,8 @@ mod engine;
 mod events;
 mod exchange;
 mod lease;
+#[cfg(all(test, keyfob_shuttle))]
+mod model;
 mod persist;
 pub(crate) mod policy;
 mod slot;
@@ -40,6 +42,7 @@ use crate::{
     RequestKey, Subject, TokenRequest,
     context::EngineKey,
     store::{LoginKey, MemoryStore, Persistence, TokenStore},
+    sync::sleep,
 };
 
 /// Always a fresh token: what an application holds.
@@ -263,7 +266,7 @@ impl Session {
         }
         let (late, timer) = oneshot::channel();
         let alarm = self.context().handle()?.spawn(async move {
-            tokio::time::sleep(deadline).await;
+            sleep(deadline).await;
             let _: Result<(), ()> = late.send(());
         });
         let outcome = tokio::select! {

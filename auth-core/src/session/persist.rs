@@ -5,12 +5,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
-
 use super::{engine::Engine, events::Event, lease::HeldLease, policy};
 use crate::{
     AuthError, Login,
     store::{Record, Saved, StoreError, StoreErrorKind, StoredToken, Version},
+    sync::sleep,
 };
 
 pub(crate) type Loaded = Option<(Record, Version)>;

@@ -2,13 +2,9 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
 };
 
-use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use tokio::sync::watch;
 
@@ -16,7 +12,14 @@ use super::{
     policy::{self, Decision, Invalidations, View},
     token::{Published, Token},
 };
-use crate::{AuthError, Challenge, RequestKey, TokenRequest, clock::Now};
+use crate::{
+    AuthError, Challenge, RequestKey, TokenRequest,
+    clock::Now,
+    sync::{
+        ArcSwapOption, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 pub(crate) type Outcome = Result<Token, AuthError>;
 
@@ -63,10 +66,16 @@ struct Demand {
     error: Option<AuthError>,
 }
 
-/// What came of asking for an exchange.
+/// The right to make an exchange, and the duty: whoever has it lands.
+pub(crate) struct Begun {
+    pub(crate) landing: Landing,
+    pub(crate) landed: watch::Sender<Option<Outcome>>,
+}
+
+/// What came of a demand.
 pub(crate) enum Joined {
-    /// It is the caller's to make.
-    Begun(Landing, watch::Sender<Option<Outcome>>),
+    /// The exchange is the caller's to make.
+    Begun(Begun),
     /// There is one under way, for this demand if for one.
     UnderWay(Landing, Option<Challenge>),
     /// The same demand was made a moment ago, and ended so.
@@ -95,9 +104,21 @@ pub(crate) struct Failure {
 /// What a caller gets at once.
 pub(crate) enum Asked {
     Serve(Token),
-    ServeAndRenew(Token),
-    Renew,
+    /// The exchange is the caller's to make, beside.
+    ServeAndRenew(Token, Begun),
+    /// The exchange is the caller's to make, and to wait for.
+    Renew(Begun),
+    /// There is one under way, for this demand if for one.
+    UnderWay(Landing, Option<Challenge>),
     Report(Failure),
+}
+
+/// Why a token was not published.
+pub(crate) enum Unpublished {
+    /// A login or a logout has overtaken it.
+    Overtaken,
+    /// It is the very one that was reported bad.
+    Retired,
 }
 
 impl Slot {
@@ -165,9 +186,10 @@ impl Slot {
         self.current.load_full().map(Token)
     }
 
-    /// The careful look, for when the quick one did not serve.
+    /// The careful look, for when the quick one did not serve. An exchange that is needed is begun or joined in the same
+    /// moment: between a look and a later beginning another one may have come and gone.
     pub(crate) fn ask(&self, now: Now) -> Asked {
-        let state = self.state();
+        let mut state = self.state();
         let token = self.peek();
         let view = View {
             token: token.as_ref().map(|t| t.0.times),
@@ -176,13 +198,18 @@ impl Slot {
         };
         match (policy::decide(&view, now), token, &state.failure) {
             (Decision::Serve, Some(token), _) => Asked::Serve(token),
-            (Decision::ServeAndRenew, Some(token), _) => Asked::ServeAndRenew(token),
+            (Decision::ServeAndRenew, Some(token), _) => {
+                Asked::ServeAndRenew(token, self.begin(&mut state, None))
+            }
             (Decision::Report, _, Some(failure)) => Asked::Report(failure.clone()),
-            _ => Asked::Renew,
+            _ => match &state.flight {
+                Some(flight) => Asked::UnderWay(flight.landing.clone(), flight.challenge.clone()),
+                None => Asked::Renew(self.begin(&mut state, None)),
+            },
         }
     }
 
-    /// Joins the exchange under way, or begins one: then the sender is the caller's to serve.
+    /// Joins the exchange under way, or begins one, whatever is at hand.
     pub(crate) fn join(&self, challenge: Option<&Challenge>, now: Now) -> Joined {
         let mut state = self.state();
         if let Some(flight) = &state.flight {
@@ -198,10 +225,14 @@ impl Slot {
             };
             state.demand = Some(Demand { challenge: challenge.clone(), reports, error: None });
         }
-        let (sender, landing) = watch::channel(None);
+        Joined::Begun(self.begin(&mut state, challenge))
+    }
+
+    fn begin(&self, state: &mut State, challenge: Option<&Challenge>) -> Begun {
+        let (landed, landing) = watch::channel(None);
         state.flight = Some(UnderWay { landing: landing.clone(), challenge: challenge.cloned() });
         self.quiet_until.store(u64::MAX, Ordering::Relaxed);
-        Joined::Begun(landing, sender)
+        Begun { landing, landed }
     }
 
     /// A demand could not be met.
@@ -238,30 +269,35 @@ impl Slot {
     /// Whether these are the bytes that were reported bad last. Forgotten with the report: a source that has only this one
     /// token (a literal) is not lost for ever to one refusal.
     pub(crate) fn is_retired(&self, hash: &str, now: Now) -> bool {
-        let state = self.state();
-        state.retired_hash.as_deref() == Some(hash) && !state.invalidations.forgotten(now)
+        self.state().is_retired(hash, now)
     }
 
-    /// Publishes what `make` makes for the next generation, unless it is overtaken. Served from now on if `keep` is set.
+    /// Publishes this token as the next generation, unless it is overtaken. Served from now on if `keep` is set.
     pub(crate) fn publish(
         &self,
         keep: bool,
+        now: Now,
         current: impl FnOnce() -> bool,
-        make: impl FnOnce(u64) -> Published,
-    ) -> Option<Token> {
+        mut published: Published,
+    ) -> Result<Token, Unpublished> {
         let mut state = self.state();
         // Under the lock, under which a login or logout clears the slot after it has changed the epoch.
         if !current() {
-            return None;
+            return Err(Unpublished::Overtaken);
+        }
+        // Under the lock too: it may have been reported since it came.
+        if state.is_retired(&published.hash, now) {
+            return Err(Unpublished::Retired);
         }
         state.generation += 1;
         state.failure = None;
-        let published = Arc::new(make(state.generation));
+        published.generation = state.generation;
+        let published = Arc::new(published);
         state.newest = Some(published.hash.clone());
         if keep {
             self.current.store(Some(Arc::clone(&published)));
         }
-        Some(Token(published))
+        Ok(Token(published))
     }
 
     /// Retires this token if it is the newest and the report counts.
@@ -288,10 +324,17 @@ impl Slot {
     pub(crate) fn clear(&self) {
         let mut state = self.state();
         state.retired = state.generation;
+        state.retired_hash = None;
         state.failure = None;
         state.demand = None;
         self.quiet_until.store(0, Ordering::Relaxed);
         self.current.store(None);
+    }
+}
+
+impl State {
+    fn is_retired(&self, hash: &str, now: Now) -> bool {
+        self.retired_hash.as_deref() == Some(hash) && !self.invalidations.forgotten(now)
     }
 }
 

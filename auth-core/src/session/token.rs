@@ -25,6 +25,7 @@ pub(crate) struct Published {
     text: Text,
     /// To tell the same bytes when they come again.
     pub(crate) hash: String,
+    /// Given when it is published.
     pub(crate) generation: u64,
     pub(crate) times: Times,
     scopes: Option<Scopes>,
@@ -47,13 +48,7 @@ enum Text {
 }
 
 impl Published {
-    pub(crate) fn new(
-        presentation: Presentation,
-        token: &AccessToken,
-        hash: String,
-        times: Times,
-        generation: u64,
-    ) -> Self {
+    pub(crate) fn new(presentation: Presentation, token: &AccessToken, hash: String, times: Times) -> Self {
         let secret = token.secret().expose_secret();
         let text = match &presentation {
             Presentation::Header(_, value) if value.as_bytes().ends_with(secret.as_bytes()) => {
@@ -65,7 +60,7 @@ impl Published {
             presentation,
             text,
             hash,
-            generation,
+            generation: 0,
             times,
             scopes: token.scopes().cloned(),
             binding: token.binding().clone(),

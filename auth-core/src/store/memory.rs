@@ -4,16 +4,17 @@ use std::{
     any::Any,
     collections::{HashMap, HashSet},
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
 };
 
 use async_trait::async_trait;
 
 use super::{
     Lease, LoginKey, Persistence, Reach, Record, Saved, StoreError, StoreInfo, TokenStore, TryLease, Version,
+};
+use crate::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
 };
 
 /// Keeps records in memory. Clones share them.
