@@ -21,7 +21,7 @@ pub(crate) use self::{
 use crate::{
     AuthError, Clock,
     session::Engine,
-    store::LoginKey,
+    store::{LoginKey, TokenStore},
     sync::{Handle, Mutex, MutexGuard, sleep},
 };
 
@@ -51,11 +51,30 @@ struct Inner {
     shared: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
-/// Which engine: the login, and the store by its place or its address.
+/// Which engine: of which login, in which store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct EngineKey {
     pub(crate) login: LoginKey,
-    pub(crate) store: String,
+    pub(crate) store: StoreKey,
+}
+
+/// Which store: two of one kind and place are the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum StoreKey {
+    /// None was given: a memory of the engine's own.
+    Own,
+    Place(Box<str>),
+    Address(usize),
+}
+
+impl StoreKey {
+    pub(crate) fn of(store: &Arc<dyn TokenStore>) -> Self {
+        let info = store.describe();
+        match info.location {
+            Some(location) => Self::Place(format!("{} {location}", info.kind).into()),
+            None => Self::Address(Arc::as_ptr(store).cast::<()>().addr()),
+        }
+    }
 }
 
 /// Bounds on time and memory.

@@ -117,13 +117,13 @@ impl Engine {
         record.renewed_at = Some(to_system_time(now.wall));
         record.attempt = Some(Attempt {
             spent: None,
-            request: slot.key.clone(),
+            request: slot.key().clone(),
             at: to_system_time(now.wall),
             outcome: Ended::Renewed,
             secret_revision: self.secret_revision(),
         });
         if let Some(timed) = timed.as_ref().filter(|_| self.keep_tokens) {
-            record.put_token(timed.stored(&slot.key, &acquired.access));
+            record.put_token(timed.stored(slot.key(), &acquired.access));
         }
         let changing = self.change.lock().await;
         self.epoch.fetch_add(1, Ordering::SeqCst);

@@ -71,7 +71,7 @@ impl Exchange {
         pass: Pass<'_>,
     ) -> Result<(Acquired, Now), Failed> {
         let engine = &self.engine;
-        let mut request: TokenRequest = self.slot.request.clone();
+        let mut request: TokenRequest = self.slot.request().clone();
         if let Why::Challenge(challenge) = &self.why {
             request.challenge = Some(challenge.clone());
         }
@@ -87,7 +87,7 @@ impl Exchange {
 
     /// The times of a token that just came, unless it is of no use: expired, or the very one that was just refused.
     pub(super) fn usable(&self, token: &AccessToken, sent: Now) -> Result<Timed, AuthError> {
-        if self.slot.is_retired(&Engine::token_hash(token), self.engine.clock.now()) {
+        if self.slot.is_retired(&Engine::token_digest(token), self.engine.clock.now()) {
             return Err(retired());
         }
         self.engine.timed(token, sent)

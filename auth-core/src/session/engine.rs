@@ -22,7 +22,7 @@ use super::{
 use crate::{
     AuthError, Clock, Context, CredentialProvider, ErrorKind, Keep, RequestKey, TokenRequest,
     context::Endpoint,
-    login,
+    login::{self, Digest},
     store::{LoginKey, TokenStore},
     sync::{
         Mutex,
@@ -49,20 +49,28 @@ pub(crate) struct Engine {
     pub(crate) turn: tokio::sync::RwLock<()>,
     /// The lease, shared by exchanges that run side by side.
     pub(crate) lease: tokio::sync::Mutex<Weak<HeldLease>>,
-    pub(crate) unsaved: tokio::sync::Mutex<Option<Unsaved>>,
+    pub(crate) unsaved: tokio::sync::Mutex<Option<Box<Unsaved>>>,
     /// Numbers slots, and what is unsaved.
     pub(crate) serial: AtomicU64,
     /// One login at a time.
     pub(crate) login: tokio::sync::Mutex<()>,
     /// Held while a login is put in the place of another, or taken away: store and memory change together.
     pub(crate) change: tokio::sync::Mutex<()>,
-    slots: Mutex<HashMap<SlotKey, Arc<Slot>>>,
+    slots: Mutex<Slots>,
     /// Keys the hashes of subject tokens.
     subject_key: OnceLock<Option<[u8; 32]>>,
 }
 
+/// Most engines have the first and no others.
+#[derive(Default)]
+struct Slots {
+    /// What the provider was configured with.
+    configured: Option<Arc<Slot>>,
+    others: HashMap<SlotKey, Arc<Slot>>,
+}
+
 /// Which slot of the engine.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct SlotKey {
     request: RequestKey,
     subject: Option<[u8; 32]>,
@@ -73,9 +81,9 @@ impl Engine {
         provider: Arc<dyn CredentialProvider>,
         store: Arc<dyn TokenStore>,
         key: LoginKey,
+        keep: Keep,
         context: &Context,
     ) -> Self {
-        let keep = provider.keeps();
         Self {
             keep_tokens: keep == Keep::Store && store.describe().keeps.access_tokens,
             endpoint: context.endpoint(&endpoint_name(&key)),
@@ -115,6 +123,11 @@ impl Engine {
         };
         let key = SlotKey { request: request.key(), subject };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(Slot::new(self.serial.fetch_add(1, Ordering::Relaxed), request));
+        if key == SlotKey::default() {
+            return Arc::clone(slots.configured.get_or_insert_with(make));
+        }
+        let slots = &mut slots.others;
         if let Some(slot) = slots.get(&key) {
             return Arc::clone(slot);
         }
@@ -127,8 +140,7 @@ impl Engine {
                 slots.remove(&oldest);
             }
         }
-        let number = self.serial.fetch_add(1, Ordering::Relaxed);
-        let slot = Arc::new(Slot::new(number, request));
+        let slot = make();
         slots.insert(key, Arc::clone(&slot));
         slot
     }
@@ -142,7 +154,8 @@ impl Engine {
     }
 
     pub(crate) fn all_slots(&self) -> Vec<Arc<Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.configured.iter().chain(slots.others.values()).cloned().collect()
     }
 
     /// The token at hand, or the outcome of the exchange that gets one.
@@ -295,8 +308,8 @@ impl Engine {
     }
 
     /// Tells one token from another without keeping either.
-    pub(crate) fn token_hash(token: &crate::AccessToken) -> String {
-        login::fingerprint(token.secret().expose_secret())
+    pub(crate) fn token_digest(token: &crate::AccessToken) -> Digest {
+        login::digest(token.secret().expose_secret())
     }
 }
 

@@ -71,6 +71,13 @@ fn a_refresh_token_is_spent_once_by_two_processes() {
         let [mine, theirs] = asking.map(|asking| asking.join().unwrap());
         assert_eq!(mine, theirs);
         assert_eq!((world.provider.exchanges(), world.provider.reuses()), (1, 0));
+        world.clock.advance(LIFE);
+        world.neighbour().token();
+        assert_eq!(
+            (world.provider.exchanges(), world.provider.reuses()),
+            (2, 0),
+            "the lease was not given back"
+        );
     });
 }
 

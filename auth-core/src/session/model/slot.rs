@@ -28,10 +28,10 @@ fn slot() -> Arc<Slot> {
 
 fn publish(slot: &Slot, secret: &str, current: impl FnOnce() -> bool) -> Option<Token> {
     let token = AccessToken::new(secret);
-    let hash = Engine::token_hash(&token);
+    let digest = Engine::token_digest(&token);
     let times = Times { obtained: NOW, refresh_at: LATER, expires_at: LATER };
     let presentation = Presentation::bearer(&token).unwrap();
-    slot.publish(true, NOW, current, Published::new(presentation, &token, hash, times)).ok()
+    slot.publish(true, NOW, current, Published::new(presentation, &token, digest, times)).ok()
 }
 
 fn served(slot: &Slot) -> Option<Token> {
