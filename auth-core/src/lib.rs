@@ -30,6 +30,7 @@ mod provider;
 pub mod registry;
 mod session;
 pub mod store;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod token;

@@ -149,9 +149,16 @@ impl Acquired {
     }
 }
 
-/// SHA-256 in lower-case hexadecimal: tells two secrets apart without keeping either.
+/// SHA-256: tells two secrets apart without keeping either.
+pub(crate) type Digest = [u8; 32];
+
+pub(crate) fn digest(secret: &str) -> Digest {
+    hmac_sha256::Hash::hash(secret.as_bytes())
+}
+
+/// The [`digest`] in lower-case hexadecimal, as records have it.
 pub(crate) fn fingerprint(secret: &str) -> String {
-    hex(&hmac_sha256::Hash::hash(secret.as_bytes()))
+    hex(&digest(secret))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -25,8 +25,8 @@ pub struct Scopes(Vec<String>);
 
 impl Scopes {
     /// No scopes: the provider's configured ones, or the server's default.
-    pub fn none() -> Self {
-        Self::default()
+    pub const fn none() -> Self {
+        Self(Vec::new())
     }
 
     /// The scopes of a space-separated list, as OAuth answers write them.

@@ -1,4 +1,4 @@
-//! The developer commands: `cargo xtask demo|test|bench|e2e|ci|help`.
+//! The developer commands: `cargo xtask demo|test|model|bench|e2e|ci|help`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is what it is for")]
 
@@ -24,6 +24,7 @@ cargo xtask COMMAND
 
   demo               tells keyfob's story in a minute, with an authorization server of its own
   test               runs the tests of the whole workspace, doc tests included
+  model              checks the order of the engine's threads by shuttle: thousands of orders of each scene, a minute
   bench [--counted]  measures every figure against its goal, or only those that are counted; --counted is CI's gate, and fails where one is worse than known
   e2e [GROUP]        runs the tests against real servers: all groups, or one (keycloak, cave)
   ci                 runs every gate, as CI does
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     match arguments[..] {
         ["demo"] => finish(&demo()),
         ["test"] => finish_counted(&test_runs::workspace()),
+        ["model"] => finish_counted(&test_runs::model()),
         ["bench"] => finish(&bench::all()),
         ["bench", "--counted"] => finish(&bench::counted()),
         ["e2e"] => finish_counted(&test_runs::e2e(test_runs::GROUPS)),

@@ -1,5 +1,6 @@
 //! The tests of the workspace, and those against real servers.
 
+use crate::ci::Gate;
 use crate::invocation::Invocation;
 use crate::report::{Counts, Outcome, Tally};
 
@@ -34,6 +35,18 @@ pub(crate) fn e2e(groups: &[Group]) -> Outcome {
         whole.problem = whole.problem.or(outcome.problem);
     }
     whole
+}
+
+/// Checks the engine's threads by shuttle, in a target folder of its own: all is built for it once more.
+pub(crate) fn model() -> Outcome {
+    let tests =
+        "--package keyfob-auth-core --features testing --lib --target-dir target/model session::model::";
+    counted(&Invocation::cargo(&format!("test {tests}")).with("RUSTFLAGS", "--cfg keyfob_shuttle"))
+}
+
+/// The same as a gate. Its tests are none of the workspace's, and not counted with them.
+pub(crate) fn model_gate() -> Gate {
+    Gate::new("model check", || Outcome { counts: Counts::default(), ..model() })
 }
 
 fn counted(run: &Invocation) -> Outcome {

@@ -1,7 +1,7 @@
 //! What all sessions at one token endpoint share: a cap on concurrent exchanges, and a pause after it failed.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use crate::{
     AuthError, ErrorKind,
     clock::{Clock, Now},
     session::policy,
+    sync::Mutex,
 };
 
 #[derive(Debug)]

@@ -2,12 +2,12 @@
 
 use std::{fmt, future::Future, sync::OnceLock};
 
-use tokio::{
-    runtime::{Builder, Handle, Runtime},
-    sync::watch,
-};
+use tokio::sync::watch;
 
-use crate::AuthError;
+use crate::{
+    AuthError,
+    sync::{Builder, Handle, Runtime},
+};
 
 /// A runtime of keyfob's own, made when first needed, or the application's.
 pub(crate) struct Executor {

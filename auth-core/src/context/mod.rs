@@ -8,17 +8,22 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::sync::oneshot;
 
 pub(crate) use self::{
     endpoint::{Endpoint, Pass},
     executor::Executor,
 };
-use crate::{AuthError, Clock, session::Engine, store::LoginKey};
+use crate::{
+    AuthError, Clock,
+    session::Engine,
+    store::{LoginKey, TokenStore},
+    sync::{Handle, Mutex, MutexGuard, sleep},
+};
 
 /// What sessions share: where exchanges run, the clock, limits, the live sessions, and what protocol crates keep once for
 /// all of them (HTTP client, discovery documents, keys).
@@ -46,11 +51,30 @@ struct Inner {
     shared: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
-/// Which engine: the login, and the store by its place or its address.
+/// Which engine: of which login, in which store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct EngineKey {
     pub(crate) login: LoginKey,
-    pub(crate) store: String,
+    pub(crate) store: StoreKey,
+}
+
+/// Which store: two of one kind and place are the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum StoreKey {
+    /// None was given: a memory of the engine's own.
+    Own,
+    Place(Box<str>),
+    Address(usize),
+}
+
+impl StoreKey {
+    pub(crate) fn of(store: &Arc<dyn TokenStore>) -> Self {
+        let info = store.describe();
+        match info.location {
+            Some(location) => Self::Place(format!("{} {location}", info.kind).into()),
+            None => Self::Address(Arc::as_ptr(store).cast::<()>().addr()),
+        }
+    }
 }
 
 /// Bounds on time and memory.
@@ -211,7 +235,7 @@ impl Context {
         let (late, timer) = oneshot::channel();
         handle.spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep(deadline) => { let _ = late.send(()); }
+                () = sleep(deadline) => { let _ = late.send(()); }
                 _ = gone => {}
             }
         });

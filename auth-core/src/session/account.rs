@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::{
@@ -18,6 +18,7 @@ use crate::{
     clock::{Now, saturating_nanos, to_system_time},
     provider::Keep,
     store::{Attempt, Outcome as Ended, Record, Saved, StoreErrorKind},
+    sync::{JoinHandle, timeout},
 };
 
 /// What a logout did, and what it could not do.
@@ -116,13 +117,13 @@ impl Engine {
         record.renewed_at = Some(to_system_time(now.wall));
         record.attempt = Some(Attempt {
             spent: None,
-            request: slot.key.clone(),
+            request: slot.key().clone(),
             at: to_system_time(now.wall),
             outcome: Ended::Renewed,
             secret_revision: self.secret_revision(),
         });
         if let Some(timed) = timed.as_ref().filter(|_| self.keep_tokens) {
-            record.put_token(timed.stored(&slot.key, &acquired.access));
+            record.put_token(timed.stored(slot.key(), &acquired.access));
         }
         let changing = self.change.lock().await;
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -265,7 +266,7 @@ impl Engine {
     }
 }
 
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+struct AbortOnDrop<T>(JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {

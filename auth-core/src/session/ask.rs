@@ -8,7 +8,6 @@ use std::{
 
 use http::{HeaderMap, StatusCode, Uri};
 use secrecy::ExposeSecret;
-use tokio::time::timeout;
 
 use super::{
     engine::Engine,
@@ -22,6 +21,7 @@ use crate::{
     context::Pass,
     jwt_expiry,
     store::{Attempt, Outcome as Ended, Record, Saved, StoreError, StoredToken, Version},
+    sync::timeout,
 };
 
 impl Exchange {
@@ -72,7 +72,7 @@ impl Exchange {
         pass: Pass<'_>,
     ) -> Result<(Acquired, Now), Failed> {
         let engine = &self.engine;
-        let mut request: TokenRequest = self.slot.request.clone();
+        let mut request: TokenRequest = self.slot.request().clone();
         if let Why::Challenge(challenge) = &self.why {
             request.challenge = Some(challenge.clone());
         }
@@ -88,10 +88,8 @@ impl Exchange {
 
     /// The times of a token that just came, unless it is of no use: expired, or the very one that was just refused.
     pub(super) fn usable(&self, token: &AccessToken, sent: Now) -> Result<Timed, AuthError> {
-        if self.slot.is_retired(&Engine::token_hash(token), self.engine.clock.now()) {
-            return Err(AuthError::refused(
-                "this is the very token again that was just rejected; if it stands in a file or a setting, replace it there",
-            ));
+        if self.slot.is_retired(&Engine::token_digest(token), self.engine.clock.now()) {
+            return Err(retired());
         }
         self.engine.timed(token, sent)
     }
@@ -176,6 +174,12 @@ impl Engine {
             tracing::warn!(%error, "a login renewed during its logout could not be revoked");
         }
     }
+}
+
+pub(super) fn retired() -> AuthError {
+    AuthError::refused(
+        "this is the very token again that was just rejected; if it stands in a file or a setting, replace it there",
+    )
 }
 
 /// A renewal may not turn into somebody else's login.

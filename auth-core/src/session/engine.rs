@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -25,8 +22,12 @@ use super::{
 use crate::{
     AuthError, Clock, Context, CredentialProvider, ErrorKind, Keep, RequestKey, TokenRequest,
     context::Endpoint,
-    login,
+    login::{self, Digest},
     store::{LoginKey, TokenStore},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 pub(crate) struct Engine {
@@ -48,20 +49,28 @@ pub(crate) struct Engine {
     pub(crate) turn: tokio::sync::RwLock<()>,
     /// The lease, shared by exchanges that run side by side.
     pub(crate) lease: tokio::sync::Mutex<Weak<HeldLease>>,
-    pub(crate) unsaved: tokio::sync::Mutex<Option<Unsaved>>,
+    pub(crate) unsaved: tokio::sync::Mutex<Option<Box<Unsaved>>>,
     /// Numbers slots, and what is unsaved.
     pub(crate) serial: AtomicU64,
     /// One login at a time.
     pub(crate) login: tokio::sync::Mutex<()>,
     /// Held while a login is put in the place of another, or taken away: store and memory change together.
     pub(crate) change: tokio::sync::Mutex<()>,
-    slots: Mutex<HashMap<SlotKey, Arc<Slot>>>,
+    slots: Mutex<Slots>,
     /// Keys the hashes of subject tokens.
     subject_key: OnceLock<Option<[u8; 32]>>,
 }
 
+/// Most engines have the first and no others.
+#[derive(Default)]
+struct Slots {
+    /// What the provider was configured with.
+    configured: Option<Arc<Slot>>,
+    others: HashMap<SlotKey, Arc<Slot>>,
+}
+
 /// Which slot of the engine.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct SlotKey {
     request: RequestKey,
     subject: Option<[u8; 32]>,
@@ -72,9 +81,9 @@ impl Engine {
         provider: Arc<dyn CredentialProvider>,
         store: Arc<dyn TokenStore>,
         key: LoginKey,
+        keep: Keep,
         context: &Context,
     ) -> Self {
-        let keep = provider.keeps();
         Self {
             keep_tokens: keep == Keep::Store && store.describe().keeps.access_tokens,
             endpoint: context.endpoint(&endpoint_name(&key)),
@@ -114,6 +123,11 @@ impl Engine {
         };
         let key = SlotKey { request: request.key(), subject };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(Slot::new(self.serial.fetch_add(1, Ordering::Relaxed), request));
+        if key == SlotKey::default() {
+            return Arc::clone(slots.configured.get_or_insert_with(make));
+        }
+        let slots = &mut slots.others;
         if let Some(slot) = slots.get(&key) {
             return Arc::clone(slot);
         }
@@ -126,8 +140,7 @@ impl Engine {
                 slots.remove(&oldest);
             }
         }
-        let number = self.serial.fetch_add(1, Ordering::Relaxed);
-        let slot = Arc::new(Slot::new(number, request));
+        let slot = make();
         slots.insert(key, Arc::clone(&slot));
         slot
     }
@@ -141,7 +154,8 @@ impl Engine {
     }
 
     pub(crate) fn all_slots(&self) -> Vec<Arc<Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.configured.iter().chain(slots.others.values()).cloned().collect()
     }
 
     /// The token at hand, or the outcome of the exchange that gets one.
@@ -154,8 +168,9 @@ impl Engine {
             let epoch = self.epoch();
             let (landing, demanded) = match slot.ask(self.clock.now()) {
                 Asked::Serve(token) => return Ok(token),
-                Asked::ServeAndRenew(token) => {
-                    self.renew_beside(slot);
+                Asked::ServeAndRenew(token, begun) => {
+                    // Without threads there is no renewal; when the token expires, the caller is told.
+                    let _ = self.fly(slot, Why::Due, begun.landed);
                     return Ok(token);
                 }
                 Asked::Report(failure) if self.secret_revision() == failure.revision => {
@@ -171,9 +186,13 @@ impl Engine {
                 Asked::Report(_) => {
                     // The local secret has changed: whatever was refused is worth another try at once.
                     slot.forget_failure();
-                    self.begin(slot)?
+                    continue;
                 }
-                Asked::Renew => self.begin(slot)?,
+                Asked::Renew(begun) => {
+                    self.fly(slot, Why::Due, begun.landed)?;
+                    (begun.landing, false)
+                }
+                Asked::UnderWay(landing, challenge) => (landing, challenge.is_some()),
             };
             let token = match landed(landing).await {
                 Ok(token) => token,
@@ -208,10 +227,10 @@ impl Engine {
                 _ => None,
             };
             let (landing, theirs) = match slot.join(challenge, self.clock.now()) {
-                Joined::Begun(landing, sender) => {
+                Joined::Begun(begun) => {
                     let epoch = self.epoch();
-                    self.fly(slot, why, sender)?;
-                    return match landed(landing).await {
+                    self.fly(slot, why, begun.landed)?;
+                    return match landed(begun.landing).await {
                         // A login or a logout has overtaken it.
                         Err(_) if self.epoch() != epoch => self.token(slot).await,
                         outcome => outcome,
@@ -236,21 +255,9 @@ impl Engine {
     /// Renews while the token at hand goes on being served.
     #[cold]
     pub(crate) fn renew_beside(self: &Arc<Self>, slot: &Arc<Slot>) {
-        if let Asked::ServeAndRenew(_) | Asked::Renew = slot.ask(self.clock.now()) {
+        if let Asked::ServeAndRenew(_, begun) | Asked::Renew(begun) = slot.ask(self.clock.now()) {
             // Without threads there is no renewal; when the token expires, the caller is told.
-            let _ = self.begin(slot);
-        }
-    }
-
-    /// The exchange under way, and whether it is to meet a demand; begins one if there is none.
-    fn begin(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<(Landing, bool), AuthError> {
-        match slot.join(None, self.clock.now()) {
-            Joined::Begun(landing, sender) => {
-                self.fly(slot, Why::Due, sender)?;
-                Ok((landing, false))
-            }
-            Joined::UnderWay(landing, challenge) => Ok((landing, challenge.is_some())),
-            Joined::TooEarly(error) => Err(error.unwrap_or_else(lost)),
+            let _ = self.fly(slot, Why::Due, begun.landed);
         }
     }
 
@@ -259,9 +266,9 @@ impl Engine {
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         why: Why,
-        sender: watch::Sender<Option<Outcome>>,
+        landed: watch::Sender<Option<Outcome>>,
     ) -> Result<(), AuthError> {
-        let flight = Flight { slot: Arc::clone(slot), landed: sender };
+        let flight = Flight { slot: Arc::clone(slot), landed };
         let exchange = Exchange::new(Arc::clone(self), Arc::clone(slot), why);
         self.context.spawn(
             async move {
@@ -301,8 +308,8 @@ impl Engine {
     }
 
     /// Tells one token from another without keeping either.
-    pub(crate) fn token_hash(token: &crate::AccessToken) -> String {
-        login::fingerprint(token.secret().expose_secret())
+    pub(crate) fn token_digest(token: &crate::AccessToken) -> Digest {
+        login::digest(token.secret().expose_secret())
     }
 }
 

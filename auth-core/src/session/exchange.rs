@@ -5,22 +5,23 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{
-    ask::{Announced, Failed, Timed, adopted_times, same_account},
+    ask::{Announced, Failed, Timed, adopted_times, retired, same_account},
     engine::Engine,
     events::Event,
     lease::{HeldLease, Tried},
     persist::{Change, Kept, Loaded},
     policy::Times,
-    slot::{Outcome, Slot},
+    slot::{Outcome, Slot, Unpublished},
     token::{Published, Token},
 };
 use crate::{
     AccessToken, Acquired, AuthError, Challenge, ErrorKind, Keep, Login,
     clock::{Now, to_nanos, to_system_time},
     store::{Attempt, Outcome as Ended, Record, StoredToken, Version},
+    sync::sleep,
 };
 
 /// Why an exchange is made.
@@ -76,7 +77,7 @@ impl Exchange {
     }
 
     async fn attempt(&self) -> Result<Token, Failed> {
-        if self.slot.request.subject.is_some() {
+        if self.slot.request().subject.is_some() {
             let (acquired, sent) = self.ask_provider(None, self.enter().await?).await?;
             let timed = self.usable(&acquired.access, sent)?;
             return self.publish(&acquired.access, acquired.login.as_ref(), timed.times);
@@ -188,7 +189,7 @@ impl Exchange {
     pub(super) fn served_by(&self, found: &Loaded) -> Result<Option<Token>, Failed> {
         let Some((record, _)) = found else { return Ok(None) };
         let now = self.engine.clock.now();
-        if let Some(stored) = record.token(&self.slot.key).filter(|_| self.engine.keep_tokens) {
+        if let Some(stored) = record.token(self.slot.key()).filter(|_| self.engine.keep_tokens) {
             let times = adopted_times(stored, now);
             if self.serves(stored, times, now) {
                 let token = AccessToken::new(stored.secret.clone()).with_binding(stored.binding.clone());
@@ -215,16 +216,16 @@ impl Exchange {
             Why::Forced { since } => to_nanos(stored.obtained_at) > since,
             Why::Challenge(_) => false,
         };
-        let hash = stored.hash();
+        let digest = stored.digest();
         // The one at hand is due or expired by its own times, which know the monotonic clock.
-        let at_hand = self.slot.peek().is_some_and(|token| token.0.hash == hash);
-        newer && !times.expired(now) && !at_hand && !self.slot.is_retired(&hash, now)
+        let at_hand = self.slot.peek().is_some_and(|token| token.0.digest == digest);
+        newer && !times.expired(now) && !at_hand && !self.slot.is_retired(&digest, now)
     }
 
     /// Another process's failure of the same request, while it is too early to repeat it.
     fn told_failure(&self, record: &Record, now: Now) -> Option<Failed> {
         const LONGEST: Duration = Duration::from_secs(2 * 3600);
-        let attempt = record.attempt.as_ref().filter(|a| a.request == self.slot.key)?;
+        let attempt = record.attempt.as_ref().filter(|a| a.request == *self.slot.key())?;
         if attempt.secret_revision != self.engine.secret_revision() {
             return None;
         }
@@ -340,12 +341,15 @@ impl Exchange {
         let now = to_system_time(engine.clock.now().wall);
         record.retain_tokens(|token| token.expires_at.is_none_or(|at| at > now));
         if engine.keep_tokens {
-            record.put_token(timed.stored(&self.slot.key, access));
+            record.put_token(timed.stored(self.slot.key(), access));
         }
         let login = record.login.clone();
         let times = timed.times;
+        // Of a token that is in memory only, a record would say no more than the slot does.
+        let worth_saving = engine.keep == Keep::Store || login.is_some() || expected.is_some();
         let change = Change { record, expected, spent, replaces: false, epoch: self.epoch };
-        match engine.keep_change(change, lease).await {
+        let kept = if worth_saving { engine.keep_change(change, lease).await } else { Kept::Saved };
+        match kept {
             Kept::Saved => {}
             Kept::Unsaved(error) if engine.strict.load(Ordering::Relaxed) => {
                 let error = AuthError::from(error);
@@ -376,17 +380,16 @@ impl Exchange {
     ) -> Result<Token, Failed> {
         let engine = &self.engine;
         let presentation = engine.present(token, login)?;
-        let hash = Engine::token_hash(token);
-        let unchanged = self.slot.peek().is_some_and(|token| token.0.hash == hash);
+        let digest = Engine::token_digest(token);
+        let unchanged = self.slot.peek().is_some_and(|token| token.0.digest == digest);
         let keep = engine.keep != Keep::Nothing;
-        let token = self
-            .slot
-            .publish(
-                keep,
-                || engine.epoch() == self.epoch,
-                |generation| Published::new(presentation, token, hash, times, generation),
-            )
-            .ok_or_else(Failed::overtaken)?;
+        let published = Published::new(presentation, token, digest, times);
+        let current = || engine.epoch() == self.epoch;
+        let token = match self.slot.publish(keep, engine.clock.now(), current, published) {
+            Ok(token) => token,
+            Err(Unpublished::Overtaken) => return Err(Failed::overtaken()),
+            Err(Unpublished::Retired) => return Err(retired().into()),
+        };
         let (expires_at, generation) = (token.expires_at(), token.generation());
         if unchanged {
             // A file that is read every few seconds is no news.
@@ -448,7 +451,7 @@ impl Exchange {
     fn noted(&self, spent: &Option<String>, outcome: Ended) -> Attempt {
         Attempt {
             spent: spent.clone(),
-            request: self.slot.key.clone(),
+            request: self.slot.key().clone(),
             at: self.engine.clock.wall(),
             outcome,
             secret_revision: self.engine.secret_revision(),

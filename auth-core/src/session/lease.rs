@@ -9,12 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
-
 use super::engine::Engine;
 use crate::{
     AuthError,
     store::{Lease, StoreError, StoreErrorKind, TryLease},
+    sync::{sleep, timeout},
 };
 
 /// A lease that somebody here holds. The last one to [release](Engine::release) it gives it back.

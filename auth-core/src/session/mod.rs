@@ -8,6 +8,8 @@ mod engine;
 mod events;
 mod exchange;
 mod lease;
+#[cfg(all(test, keyfob_shuttle))]
+mod model;
 mod persist;
 pub(crate) mod policy;
 mod slot;
@@ -39,8 +41,9 @@ use self::{
 use crate::{
     Acquired, AuthError, Challenge, Context, CredentialProvider, Identity, Interaction, Keep, LoginRequest,
     RequestKey, Subject, TokenRequest,
-    context::EngineKey,
+    context::{EngineKey, StoreKey},
     store::{LoginKey, MemoryStore, Persistence, TokenStore},
+    sync::sleep,
 };
 
 /// Always a fresh token: what an application holds.
@@ -135,14 +138,9 @@ impl SessionBuilder {
         }
         // What may not be stored goes into memory, whatever store was given.
         let store = store.filter(|s| keep == Keep::Store || s.describe().persistence == Persistence::Process);
-        let store_key = store.as_ref().map_or_else(
-            || "memory".to_owned(),
-            |store| {
-                let info = store.describe();
-                let place = info.location.unwrap_or_else(|| format!("{:p}", Arc::as_ptr(store)));
-                format!("{} {place}", info.kind)
-            },
-        );
+        let store_key = store.as_ref().map_or(StoreKey::Own, StoreKey::of);
+        // A memory that nobody else sees needs no copy of what the session has.
+        let kept = if store.is_none() && keep == Keep::Store { Keep::Memory } else { keep };
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
         let info = store.describe();
         if keep == Keep::Store && provider.binds_logins() && !info.keeps.binding_key {
@@ -153,7 +151,7 @@ impl SessionBuilder {
         }
         let key = LoginKey::from(identity);
         let engine = context.engine(EngineKey { login: key.clone(), store: store_key }, || {
-            Ok(Engine::new(provider, store, key, &context))
+            Ok(Engine::new(provider, store, key, kept, &context))
         })?;
         engine.strict.fetch_or(strict, Ordering::Relaxed);
         let slot = engine.slot(request);
@@ -264,7 +262,7 @@ impl Session {
         }
         let (late, timer) = oneshot::channel();
         let alarm = self.context().handle()?.spawn(async move {
-            tokio::time::sleep(deadline).await;
+            sleep(deadline).await;
             let _: Result<(), ()> = late.send(());
         });
         let outcome = tokio::select! {
@@ -353,7 +351,7 @@ impl Session {
     /// # Cancellation
     /// Ends the login and touches nothing stored, until the provider has an answer: that one is kept.
     pub async fn login(&self, ui: Arc<dyn Interaction>) -> Result<Token, AuthError> {
-        let request = self.first_handle()?.slot.request.clone();
+        let request = self.first_handle()?.slot.request().clone();
         self.login_with(LoginRequest::new(request), ui).await
     }
 
@@ -371,7 +369,7 @@ impl Session {
         if request.token.key() == RequestKey::default() {
             // It asks for nothing of its own: a challenge, or a hint.
             let challenge = request.token.challenge.take();
-            request.token = TokenRequest { challenge, ..one.slot.request.clone() };
+            request.token = TokenRequest { challenge, ..one.slot.request().clone() };
         }
         one.engine.sign_in(&one.slot, request, ui).await
     }

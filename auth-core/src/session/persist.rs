@@ -5,12 +5,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
-
 use super::{engine::Engine, events::Event, lease::HeldLease, policy};
 use crate::{
     AuthError, Login,
     store::{Record, Saved, StoreError, StoreErrorKind, StoredToken, Version},
+    sync::sleep,
 };
 
 pub(crate) type Loaded = Option<(Record, Version)>;
@@ -120,7 +119,7 @@ impl Engine {
         if change.epoch != self.epoch() {
             return; // of a login that is past: it must not take the place of the next one's
         }
-        *unsaved = Some(Unsaved { change, lease, serial });
+        *unsaved = Some(Box::new(Unsaved { change, lease, serial }));
         drop(unsaved);
         let engine = Arc::clone(self);
         let saver = async move {
@@ -142,7 +141,8 @@ impl Engine {
     pub(crate) async fn settle(&self, wanted: Option<u64>) -> bool {
         let mut unsaved = self.unsaved.lock().await;
         let found = unsaved.take_if(|u| wanted.is_none_or(|wanted| u.serial == wanted));
-        let Some(Unsaved { mut change, lease, serial }) = found else { return true };
+        let Some(found) = found else { return true };
+        let Unsaved { mut change, lease, serial } = *found;
         match self.try_save(&mut change, lease.as_ref()).await {
             Ok(kept) => {
                 drop(unsaved);
@@ -161,7 +161,7 @@ impl Engine {
             }
             Err(error) => {
                 tracing::warn!(%error, "what was renewed is still unsaved");
-                *unsaved = Some(Unsaved { change, lease, serial });
+                *unsaved = Some(Box::new(Unsaved { change, lease, serial }));
                 false
             }
         }

@@ -1,14 +1,11 @@
 //! One access token of a login, in memory: what is served, and what is under way for it.
 
 use std::{
+    collections::BTreeSet,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
 };
 
-use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use tokio::sync::watch;
 
@@ -16,7 +13,15 @@ use super::{
     policy::{self, Decision, Invalidations, View},
     token::{Published, Token},
 };
-use crate::{AuthError, Challenge, RequestKey, TokenRequest, clock::Now};
+use crate::{
+    AuthError, Challenge, RequestKey, Scopes, TokenRequest,
+    clock::Now,
+    login::Digest,
+    sync::{
+        ArcSwapOption, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 pub(crate) type Outcome = Result<Token, AuthError>;
 
@@ -26,28 +31,50 @@ pub(crate) type Landing = watch::Receiver<Option<Outcome>>;
 pub(crate) struct Slot {
     /// Grows with every slot of the engine.
     pub(crate) number: u64,
-    pub(crate) request: TokenRequest,
-    pub(crate) key: RequestKey,
+    /// `None` where it asks for nothing of its own, as most do.
+    wanted: Option<Box<Wanted>>,
     current: ArcSwapOption<Published>,
     /// Before when, on the monotonic clock, the served path need not think of renewing.
     quiet_until: AtomicU64,
     state: Mutex<State>,
 }
 
+struct Wanted {
+    request: TokenRequest,
+    key: RequestKey,
+}
+
+/// What the provider was configured with.
+static CONFIGURED: Wanted = Wanted {
+    request: TokenRequest {
+        scopes: Scopes::none(),
+        audiences: Vec::new(),
+        resources: Vec::new(),
+        subject: None,
+        challenge: None,
+    },
+    key: RequestKey { scopes: BTreeSet::new(), audiences: BTreeSet::new(), resources: BTreeSet::new() },
+};
+
+/// Boxed is what an idle slot has not.
 #[derive(Default)]
 pub(crate) struct State {
-    flight: Option<UnderWay>,
-    pub(crate) failure: Option<Failure>,
+    flight: Option<Box<UnderWay>>,
+    pub(crate) failure: Option<Box<Failure>>,
     /// Of the newest token.
     generation: u64,
     /// Tokens up to this generation are dead.
     retired: u64,
-    /// The hash of the last token that was reported bad.
-    retired_hash: Option<String>,
-    invalidations: Invalidations,
-    /// The hash of the newest token.
-    newest: Option<String>,
-    demand: Option<Demand>,
+    reported: Option<Box<Reported>>,
+    /// The newest token.
+    newest: Option<Digest>,
+    demand: Option<Box<Demand>>,
+}
+
+/// The last token that was reported bad.
+struct Reported {
+    digest: Digest,
+    reports: Invalidations,
 }
 
 /// An exchange under way, and the demand that it is to meet.
@@ -63,10 +90,16 @@ struct Demand {
     error: Option<AuthError>,
 }
 
-/// What came of asking for an exchange.
+/// The right to make an exchange, and the duty: whoever has it lands.
+pub(crate) struct Begun {
+    pub(crate) landing: Landing,
+    pub(crate) landed: watch::Sender<Option<Outcome>>,
+}
+
+/// What came of a demand.
 pub(crate) enum Joined {
-    /// It is the caller's to make.
-    Begun(Landing, watch::Sender<Option<Outcome>>),
+    /// The exchange is the caller's to make.
+    Begun(Begun),
     /// There is one under way, for this demand if for one.
     UnderWay(Landing, Option<Challenge>),
     /// The same demand was made a moment ago, and ended so.
@@ -95,23 +128,48 @@ pub(crate) struct Failure {
 /// What a caller gets at once.
 pub(crate) enum Asked {
     Serve(Token),
-    ServeAndRenew(Token),
-    Renew,
+    /// The exchange is the caller's to make, beside.
+    ServeAndRenew(Token, Begun),
+    /// The exchange is the caller's to make, and to wait for.
+    Renew(Begun),
+    /// There is one under way, for this demand if for one.
+    UnderWay(Landing, Option<Challenge>),
     Report(Failure),
+}
+
+/// Why a token was not published.
+pub(crate) enum Unpublished {
+    /// A login or a logout has overtaken it.
+    Overtaken,
+    /// It is the very one that was reported bad.
+    Retired,
 }
 
 impl Slot {
     pub(crate) fn new(number: u64, mut request: TokenRequest) -> Self {
         // A demand is met once; it is no part of what is asked for.
         request.challenge = None;
+        let key = request.key();
+        let own = key != CONFIGURED.key || request.subject.is_some();
         Self {
             number,
-            key: request.key(),
-            request,
+            wanted: own.then(|| Box::new(Wanted { request, key })),
             current: ArcSwapOption::empty(),
             quiet_until: AtomicU64::new(0),
             state: Mutex::default(),
         }
+    }
+
+    pub(crate) fn request(&self) -> &TokenRequest {
+        &self.wanted().request
+    }
+
+    pub(crate) fn key(&self) -> &RequestKey {
+        &self.wanted().key
+    }
+
+    fn wanted(&self) -> &Wanted {
+        self.wanted.as_deref().unwrap_or(&CONFIGURED)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -165,9 +223,10 @@ impl Slot {
         self.current.load_full().map(Token)
     }
 
-    /// The careful look, for when the quick one did not serve.
+    /// The careful look, for when the quick one did not serve. An exchange that is needed is begun or joined in the same
+    /// moment: between a look and a later beginning another one may have come and gone.
     pub(crate) fn ask(&self, now: Now) -> Asked {
-        let state = self.state();
+        let mut state = self.state();
         let token = self.peek();
         let view = View {
             token: token.as_ref().map(|t| t.0.times),
@@ -176,13 +235,18 @@ impl Slot {
         };
         match (policy::decide(&view, now), token, &state.failure) {
             (Decision::Serve, Some(token), _) => Asked::Serve(token),
-            (Decision::ServeAndRenew, Some(token), _) => Asked::ServeAndRenew(token),
-            (Decision::Report, _, Some(failure)) => Asked::Report(failure.clone()),
-            _ => Asked::Renew,
+            (Decision::ServeAndRenew, Some(token), _) => {
+                Asked::ServeAndRenew(token, self.begin(&mut state, None))
+            }
+            (Decision::Report, _, Some(failure)) => Asked::Report((**failure).clone()),
+            _ => match &state.flight {
+                Some(flight) => Asked::UnderWay(flight.landing.clone(), flight.challenge.clone()),
+                None => Asked::Renew(self.begin(&mut state, None)),
+            },
         }
     }
 
-    /// Joins the exchange under way, or begins one: then the sender is the caller's to serve.
+    /// Joins the exchange under way, or begins one, whatever is at hand.
     pub(crate) fn join(&self, challenge: Option<&Challenge>, now: Now) -> Joined {
         let mut state = self.state();
         if let Some(flight) = &state.flight {
@@ -196,12 +260,16 @@ impl Slot {
                 state.demand = last;
                 return Joined::TooEarly(error);
             };
-            state.demand = Some(Demand { challenge: challenge.clone(), reports, error: None });
+            state.demand = Some(Box::new(Demand { challenge: challenge.clone(), reports, error: None }));
         }
-        let (sender, landing) = watch::channel(None);
-        state.flight = Some(UnderWay { landing: landing.clone(), challenge: challenge.cloned() });
+        Joined::Begun(self.begin(&mut state, challenge))
+    }
+
+    fn begin(&self, state: &mut State, challenge: Option<&Challenge>) -> Begun {
+        let (landed, landing) = watch::channel(None);
+        state.flight = Some(Box::new(UnderWay { landing: landing.clone(), challenge: challenge.cloned() }));
         self.quiet_until.store(u64::MAX, Ordering::Relaxed);
-        Joined::Begun(landing, sender)
+        Begun { landing, landed }
     }
 
     /// A demand could not be met.
@@ -222,7 +290,7 @@ impl Slot {
     /// Remembers the failure. `true` if the one before was of the same kind.
     pub(crate) fn fail(&self, failure: Failure) -> bool {
         let kind = failure.error.kind();
-        self.state().failure.replace(failure).is_some_and(|before| before.error.kind() == kind)
+        self.state().failure.replace(Box::new(failure)).is_some_and(|before| before.error.kind() == kind)
     }
 
     pub(crate) fn forget_failure(&self) {
@@ -237,44 +305,49 @@ impl Slot {
 
     /// Whether these are the bytes that were reported bad last. Forgotten with the report: a source that has only this one
     /// token (a literal) is not lost for ever to one refusal.
-    pub(crate) fn is_retired(&self, hash: &str, now: Now) -> bool {
-        let state = self.state();
-        state.retired_hash.as_deref() == Some(hash) && !state.invalidations.forgotten(now)
+    pub(crate) fn is_retired(&self, digest: &Digest, now: Now) -> bool {
+        self.state().is_retired(digest, now)
     }
 
-    /// Publishes what `make` makes for the next generation, unless it is overtaken. Served from now on if `keep` is set.
+    /// Publishes this token as the next generation, unless it is overtaken. Served from now on if `keep` is set.
     pub(crate) fn publish(
         &self,
         keep: bool,
+        now: Now,
         current: impl FnOnce() -> bool,
-        make: impl FnOnce(u64) -> Published,
-    ) -> Option<Token> {
+        mut published: Published,
+    ) -> Result<Token, Unpublished> {
         let mut state = self.state();
         // Under the lock, under which a login or logout clears the slot after it has changed the epoch.
         if !current() {
-            return None;
+            return Err(Unpublished::Overtaken);
+        }
+        // Under the lock too: it may have been reported since it came.
+        if state.is_retired(&published.digest, now) {
+            return Err(Unpublished::Retired);
         }
         state.generation += 1;
         state.failure = None;
-        let published = Arc::new(make(state.generation));
-        state.newest = Some(published.hash.clone());
+        published.generation = state.generation;
+        let published = Arc::new(published);
+        state.newest = Some(published.digest);
         if keep {
             self.current.store(Some(Arc::clone(&published)));
         }
-        Some(Token(published))
+        Ok(Token(published))
     }
 
     /// Retires this token if it is the newest and the report counts.
     pub(crate) fn invalidate(&self, token: &Token, now: Now) -> Report {
         let mut state = self.state();
         // By its bytes: the generations of two sessions say nothing of each other.
-        if state.newest.as_ref() != Some(&token.0.hash) || state.generation <= state.retired {
+        if state.newest != Some(token.0.digest) || state.generation <= state.retired {
             return Report::Past;
         }
-        let Some(invalidations) = state.invalidations.report(now) else { return Report::Disbelieved };
-        state.invalidations = invalidations;
+        let before = state.reported.as_ref().map(|reported| reported.reports).unwrap_or_default();
+        let Some(reports) = before.report(now) else { return Report::Disbelieved };
+        state.reported = Some(Box::new(Reported { digest: token.0.digest, reports }));
         state.retired = state.generation;
-        state.retired_hash = Some(token.0.hash.clone());
         self.current.store(None);
         Report::Retired
     }
@@ -288,6 +361,7 @@ impl Slot {
     pub(crate) fn clear(&self) {
         let mut state = self.state();
         state.retired = state.generation;
+        state.reported = None;
         state.failure = None;
         state.demand = None;
         self.quiet_until.store(0, Ordering::Relaxed);
@@ -295,8 +369,14 @@ impl Slot {
     }
 }
 
+impl State {
+    fn is_retired(&self, digest: &Digest, now: Now) -> bool {
+        self.reported.as_ref().is_some_and(|last| last.digest == *digest && !last.reports.forgotten(now))
+    }
+}
+
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("key", &self.key).field("token", &self.peek()).finish_non_exhaustive()
+        f.debug_struct("Slot").field("key", self.key()).field("token", &self.peek()).finish_non_exhaustive()
     }
 }

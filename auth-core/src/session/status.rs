@@ -84,9 +84,9 @@ impl Engine {
         // Another process may have renewed it; what was reported bad is not served.
         let newer = |stored: &&StoredToken| {
             let obtained = own.as_ref().map_or(0, |own| own.0.times.obtained.wall);
-            to_nanos(stored.obtained_at) > obtained && !slot.is_retired(&stored.hash(), now)
+            to_nanos(stored.obtained_at) > obtained && !slot.is_retired(&stored.digest(), now)
         };
-        let stored = record.token(&slot.key).filter(newer);
+        let stored = record.token(slot.key()).filter(newer);
         let (times, scopes) = match (&own, stored) {
             (_, Some(stored)) => (Some(adopted_times(stored, now)), stored.scopes.clone()),
             (Some(token), None) => (Some(token.0.times), token.scopes().cloned()),

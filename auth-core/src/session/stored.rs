@@ -30,7 +30,7 @@ impl Session {
 impl Engine {
     fn stored(self: &Arc<Self>, slot: &Arc<Slot>) -> Option<Token> {
         // What this process knows of the slot already is judged by `token`.
-        if slot.request.subject.is_some() || slot.peek().is_some() || slot.failures() > 0 {
+        if slot.request().subject.is_some() || slot.peek().is_some() || slot.failures() > 0 {
             return None;
         }
         let exchange = Exchange::new(Arc::clone(self), Arc::clone(slot), Why::Due);

@@ -9,6 +9,7 @@ use super::{copies::Copies, policy::Times};
 use crate::{
     AuthError, Binding, Presentation, Scopes,
     clock::{Now, to_system_time},
+    login::Digest,
     token::AccessToken,
 };
 
@@ -24,7 +25,8 @@ pub(crate) struct Published {
     presentation: Presentation,
     text: Text,
     /// To tell the same bytes when they come again.
-    pub(crate) hash: String,
+    pub(crate) digest: Digest,
+    /// Given when it is published.
     pub(crate) generation: u64,
     pub(crate) times: Times,
     scopes: Option<Scopes>,
@@ -47,13 +49,7 @@ enum Text {
 }
 
 impl Published {
-    pub(crate) fn new(
-        presentation: Presentation,
-        token: &AccessToken,
-        hash: String,
-        times: Times,
-        generation: u64,
-    ) -> Self {
+    pub(crate) fn new(presentation: Presentation, token: &AccessToken, digest: Digest, times: Times) -> Self {
         let secret = token.secret().expose_secret();
         let text = match &presentation {
             Presentation::Header(_, value) if value.as_bytes().ends_with(secret.as_bytes()) => {
@@ -64,8 +60,8 @@ impl Published {
         Self {
             presentation,
             text,
-            hash,
-            generation,
+            digest,
+            generation: 0,
             times,
             scopes: token.scopes().cloned(),
             binding: token.binding().clone(),

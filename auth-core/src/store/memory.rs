@@ -4,16 +4,17 @@ use std::{
     any::Any,
     collections::{HashMap, HashSet},
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
 };
 
 use async_trait::async_trait;
 
 use super::{
     Lease, LoginKey, Persistence, Reach, Record, Saved, StoreError, StoreInfo, TokenStore, TryLease, Version,
+};
+use crate::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
 };
 
 /// Keeps records in memory. Clones share them.
@@ -22,9 +23,15 @@ pub struct MemoryStore(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    records: Mutex<HashMap<LoginKey, (Record, u64)>>,
+    records: Mutex<HashMap<LoginKey, Box<Entry>>>,
     leases: Mutex<HashSet<LoginKey>>,
     versions: AtomicU64,
+}
+
+/// A record and its version.
+struct Entry {
+    record: Record,
+    number: u64,
 }
 
 impl MemoryStore {
@@ -46,7 +53,7 @@ fn version(number: u64) -> Version {
 #[async_trait]
 impl TokenStore for MemoryStore {
     async fn load(&self, key: &LoginKey) -> Result<Option<(Record, Version)>, StoreError> {
-        Ok(lock(&self.0.records).get(key).map(|(record, number)| (record.clone(), version(*number))))
+        Ok(lock(&self.0.records).get(key).map(|entry| (entry.record.clone(), version(entry.number))))
     }
 
     async fn save(
@@ -58,14 +65,16 @@ impl TokenStore for MemoryStore {
     ) -> Result<Saved, StoreError> {
         let mut records = lock(&self.0.records);
         let found = records.get(key);
-        if found.map(|(_, number)| version(*number)).as_ref() != expected {
+        if found.map(|entry| version(entry.number)).as_ref() != expected {
             return Ok(Saved::Conflict(
-                found.map(|(record, number)| (Box::new(record.clone()), version(*number))),
+                found.map(|entry| (Box::new(entry.record.clone()), version(entry.number))),
             ));
         }
         let number = self.0.versions.fetch_add(1, Ordering::Relaxed) + 1;
         match record {
-            Some(record) => drop(records.insert(key.clone(), (record.clone(), number))),
+            Some(record) => {
+                records.insert(key.clone(), Box::new(Entry { record: record.clone(), number }));
+            }
             None => drop(records.remove(key)),
         }
         Ok(Saved::Written(version(number)))

@@ -83,9 +83,10 @@ pub trait TokenStore: fmt::Debug + Send + Sync {
 ///
 /// Structured, because the files of other tools map its parts: issuer and client name the login, and kind, grant, tenant
 /// and label part it from others of the same client.
+/// Clones share it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct LoginKey(Identity);
+#[serde(into = "Identity", from = "Identity")]
+pub struct LoginKey(Arc<Identity>);
 
 impl LoginKey {
     /// The identity that it stands for.
@@ -105,7 +106,7 @@ impl LoginKey {
 
     /// One text for all its parts, the same on every machine and for ever: for stores whose keys are text.
     pub fn canonical(&self) -> String {
-        let Identity { kind, grant, issuer, client, tenant, label } = &self.0;
+        let Identity { kind, grant, issuer, client, tenant, label } = self.identity();
         let part = |text: &str| text.replace('\\', "\\\\").replace('\n', "\\n");
         [issuer, client, kind, grant, tenant, label].map(|text| part(text)).join("\n")
     }
@@ -118,7 +119,13 @@ impl LoginKey {
 
 impl From<Identity> for LoginKey {
     fn from(identity: Identity) -> Self {
-        Self(identity)
+        Self(Arc::new(identity))
+    }
+}
+
+impl From<LoginKey> for Identity {
+    fn from(key: LoginKey) -> Self {
+        Arc::unwrap_or_clone(key.0)
     }
 }
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{LoginKey, StoreError, StoreErrorKind};
 use crate::{
     AuthError, ErrorKind,
-    login::{self, Login},
+    login::{self, Digest, Login},
     provider::RequestKey,
     token::{Binding, Scopes},
     wire,
@@ -175,8 +175,8 @@ fn unbound(binding: &Binding) -> bool {
 
 impl StoredToken {
     /// A hash of the token, to compare by.
-    pub(crate) fn hash(&self) -> String {
-        login::fingerprint(self.secret.expose_secret())
+    pub(crate) fn digest(&self) -> Digest {
+        login::digest(self.secret.expose_secret())
     }
 }
 
@@ -339,7 +339,7 @@ mod tests {
         record.put_token(token("1"));
         assert_eq!(record.tokens().len(), MAX_TOKENS);
         assert!(record.token(&token("0").request).is_none());
-        assert_eq!(record.tokens().last().map(StoredToken::hash), Some(token("1").hash()));
+        assert_eq!(record.tokens().last().map(StoredToken::digest), Some(token("1").digest()));
     }
 
     #[test]

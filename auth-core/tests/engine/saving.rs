@@ -1,14 +1,40 @@
 //! Promise 5: nothing is spent that could not be saved; persist, then publish.
 
 use keyfob_auth_core::{
-    ErrorKind, Event, Keep,
-    store::StoreErrorKind,
+    AuthError, ErrorKind, Event, Keep, TokenStore,
+    store::{Outcome, Record, StoreErrorKind},
     testing::{Step, StoreCall, StoreFault},
 };
 
 use super::*;
 
 const FULL: Option<StoreFault> = Some(StoreFault::Fail(StoreErrorKind::Full));
+
+#[tokio::test(start_paused = true)]
+async fn a_token_in_memory_only_leaves_no_record_but_a_failure_does_and_its_end() {
+    async fn records(world: &World) -> Vec<Record> {
+        let mut records = Vec::new();
+        for key in world.store.list().await.unwrap() {
+            records.extend(world.store.load(&key).await.unwrap().map(|(record, _)| record));
+        }
+        records
+    }
+    let world = World::new(ScriptedProvider::unattended().keeping(Keep::Memory));
+    assert_eq!(world.secret().await, "access-1");
+    assert!(records(&world).await.is_empty());
+    world.clock.advance(s(601));
+    world.provider.push(Step::Fail(AuthError::transient("down")));
+    world.session.token().await.unwrap_err();
+    let outcome =
+        |records: &[Record]| records.first().and_then(|r| r.attempt.as_ref()).map(|a| a.outcome.clone());
+    assert!(matches!(outcome(&records(&world).await), Some(Outcome::Failed { .. })));
+    tokio::time::sleep(s(2)).await;
+    assert_eq!(world.secret().await, "access-2");
+    let ended = records(&world).await;
+    assert!(matches!(outcome(&ended), Some(Outcome::Renewed)), "the failure would be told to others");
+    assert!(ended[0].tokens().is_empty());
+    assert_eq!(world.provider.exchanges(), 3);
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_stops_the_renewal_and_not_the_login() {
@@ -153,7 +179,7 @@ async fn without_a_login_an_unsaved_token_holds_no_lease() {
 async fn the_answer_to_a_lost_exchange_is_tried_again_within_a_grace() {
     let world = World::logged_in(ScriptedProvider::attended().reusable()).await;
     world.clock.advance(s(601));
-    world.provider.push(Step::Lose(keyfob_auth_core::AuthError::transient("reset")));
+    world.provider.push(Step::Lose(AuthError::transient("reset")));
     assert!(world.session.token().await.is_err());
     tokio::time::sleep(ms(1300)).await;
     assert!(world.session.token().await.is_ok(), "asked again within some 1.25 s");
