@@ -105,11 +105,16 @@ impl KeycloakBuilder {
         Ok(Keycloak::of(oidc, Source::of(token), context))
     }
 
-    pub(crate) fn build_from(mut self, settings: &Settings, context: &Context) -> Result<Keycloak, AuthError> {
+    pub(crate) fn build_from(
+        mut self,
+        settings: &Settings,
+        context: &Context,
+    ) -> Result<Keycloak, AuthError> {
         self.token = settings.secret("token")?.or(self.token);
         self.discovery = settings.bool("discovery")?.unwrap_or(self.discovery);
         self.pushed = settings.bool("pushed_authorization_requests")?.unwrap_or(self.pushed);
-        self.confidential |= ["client_secret", "client_assertion", "key", "certificate"].iter().any(|key| settings.has(key));
+        self.confidential |=
+            ["client_secret", "client_assertion", "key", "certificate"].iter().any(|key| settings.has(key));
         if let Some(alias) = settings.string("idp_hint")? {
             self = self.idp_hint(alias);
         }

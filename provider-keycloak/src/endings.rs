@@ -8,9 +8,13 @@ pub(crate) fn explained(error: AuthError) -> AuthError {
         return error;
     }
     let message = match error.oauth_description().unwrap_or_default() {
-        "Session not active" => "the session at Keycloak has ended: it idled too long, reached its limit, or was ended",
+        "Session not active" => {
+            "the session at Keycloak has ended: it idled too long, reached its limit, or was ended"
+        }
         "Token is not active" => "the refresh token has expired: the session idled too long",
-        "Stale token" => "the refresh token was used before: another program shares this login without sharing its store",
+        "Stale token" => {
+            "the refresh token was used before: another program shares this login without sharing its store"
+        }
         "Maximum allowed refresh token reuse exceeded" => {
             "the refresh token was used before, and Keycloak has ended the session for that: does another program share it?"
         }

@@ -71,7 +71,9 @@ impl Keycloak {
     pub fn usnan() -> KeycloakBuilder {
         Self::builder(SERVER_URL, REALM, usnan::CLIENT_ID)
             // As the SDK asks for, and where it listens.
-            .oidc(|oidc| oidc.scopes(["openid", "email", "profile"]).redirect_uri("http://localhost/callback"))
+            .oidc(|oidc| {
+                oidc.scopes(["openid", "email", "profile"]).redirect_uri("http://localhost/callback")
+            })
     }
 
     /// The provider that a configuration file describes, named by its profile. See the crate's documentation for the keys.
@@ -175,9 +177,10 @@ mod tests {
     use super::*;
 
     fn read(keys: &[(&str, &str)]) -> Result<Keycloak, AuthError> {
-        let settings = keys.iter().enumerate().fold(Settings::new("profile.work"), |all, (n, (key, value))| {
-            all.with(*key, Value::String((*value).into()), Some(n + 2))
-        });
+        let settings =
+            keys.iter().enumerate().fold(Settings::new("profile.work"), |all, (n, (key, value))| {
+                all.with(*key, Value::String((*value).into()), Some(n + 2))
+            });
         let provider = Keycloak::from_settings(&settings, &Context::new())?;
         settings.finish()?;
         Ok(provider)
@@ -220,7 +223,10 @@ mod tests {
         let error = read(&with(&[("realmm", "x")])).unwrap_err();
         assert!(error.to_string().contains("did you mean `realm`"), "{error}");
         let settings = Settings::new("profile.x").with("token", Value::Table(BTreeMap::new()), None);
-        assert_eq!(Keycloak::from_settings(&settings, &Context::new()).unwrap_err().kind(), ErrorKind::Configuration);
+        assert_eq!(
+            Keycloak::from_settings(&settings, &Context::new()).unwrap_err().kind(),
+            ErrorKind::Configuration
+        );
     }
 
     #[tokio::test]

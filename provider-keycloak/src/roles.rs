@@ -41,7 +41,11 @@ impl Roles {
         let claims: Claims = serde_json::from_slice(payload.strip_prefix(b"{").map(|_| &**payload)?).ok()?;
         Some(Self {
             realm: claims.realm_access.roles,
-            resources: claims.resource_access.into_iter().map(|(client, access)| (client, access.roles)).collect(),
+            resources: claims
+                .resource_access
+                .into_iter()
+                .map(|(client, access)| (client, access.roles))
+                .collect(),
         })
     }
 

@@ -20,9 +20,7 @@ use std::{
 use keyfob_auth_core::{
     AuthError, Context, ErrorKind, ExposeSecret, Identity, Login, Session, TokenStore, async_trait,
     registry::{Settings, Value},
-    store::{
-        Lease, LoginKey, Record, Saved, StoreError, StoreErrorKind, StoreInfo, TryLease, Version,
-    },
+    store::{Lease, LoginKey, Record, Saved, StoreError, StoreErrorKind, StoreInfo, TryLease, Version},
     testing::{self, FakeClock, ScriptedProvider},
 };
 use keyfob_provider_keycloak::usnan::{CLIENT_ID, ISSUER, UsnanStore};

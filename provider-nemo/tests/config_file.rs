@@ -11,21 +11,29 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    io::Write,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use base64::Engine;
 use keyfob_auth_core::{
-    Binding, Context, ExposeSecret, Identity, Login, RequestKey, TokenStore, async_trait,
+    AuthError, Binding, Context, ErrorKind, ExposeSecret, Identity, Login, RequestKey, Session, TokenStore,
+    async_trait,
     registry::{Settings, Value},
     store::{
         Lease, LoginKey, Record, Saved, StoreError, StoreErrorKind, StoreInfo, StoredToken, TryLease, Version,
     },
-    testing,
+    testing::{self, FakeClock, ScriptedProvider},
 };
 use keyfob_provider_nemo::config_file::NemoStore;
+use tokio::runtime::Handle;
 
 /// As the real clients wrote them.
 const AFTER_LOGIN: &str = include_str!("data/nemo-config-after-login.yaml");
@@ -192,10 +200,15 @@ async fn a_logout_is_written_as_the_real_client_writes_it() {
         (UNSIGNED, AFTER_LOGOUT.to_owned()),
         (
             TWO_CONTEXTS,
-            TWO_CONTEXTS.replace("- type: oauth\n  name: staging-user\n", "- type: no-auth\n  name: staging-user\n").replace(
-                &format!("  token: {}\n", TWO_CONTEXTS.rsplit("  token: ").next().unwrap().lines().next().unwrap()),
-                "",
-            ),
+            TWO_CONTEXTS
+                .replace("- type: oauth\n  name: staging-user\n", "- type: no-auth\n  name: staging-user\n")
+                .replace(
+                    &format!(
+                        "  token: {}\n",
+                        TWO_CONTEXTS.rsplit("  token: ").next().unwrap().lines().next().unwrap()
+                    ),
+                    "",
+                ),
         ),
     ] {
         let (_folder, path, store) = place(before);
@@ -215,7 +228,9 @@ async fn a_token_without_its_times_has_them_in_it() {
     let token = record.token(&RequestKey::default()).unwrap();
     assert_eq!((token.obtained_at, token.expires_at), (at(1_795_296_929), Some(at(1_795_300_529))));
     assert!(record.login.is_none(), "there is nothing to renew it with");
-    for (token, expires) in [("opaque", None), ("eyJhIjoxfQ.eyJleHAiOjQwMDAwMDAwMDB9.x", Some(at(4_000_000_000)))] {
+    for (token, expires) in
+        [("opaque", None), ("eyJhIjoxfQ.eyJleHAiOjQwMDAwMDAwMDB9.x", Some(at(4_000_000_000)))]
+    {
         let (_folder, _, store) = place(&UNSIGNED.replace(line(UNSIGNED, "token"), token));
         let (record, _) = load(&store).await.unwrap();
         let token = record.token(&RequestKey::default()).unwrap();
@@ -233,8 +248,8 @@ async fn contexts_are_told_apart() {
     assert_eq!(access_token(&load(&of("staging")).await.unwrap().0), Some(tokens[1]));
     assert!(load(&of("other")).await.is_none());
     save(&of("default"), Some(&renewed("new", Some("r")))).await;
-    let expected = TWO_CONTEXTS
-        .replacen(&format!("token: {}\n", tokens[0]), "token: new\n  refresh_token: r\n", 1);
+    let expected =
+        TWO_CONTEXTS.replacen(&format!("token: {}\n", tokens[0]), "token: new\n  refresh_token: r\n", 1);
     assert_eq!(text(&path), expected);
     assert_eq!(access_token(&load(&of("staging")).await.unwrap().0), Some(tokens[1]));
     // The current one was found before somebody chose another, and stays.
@@ -263,7 +278,10 @@ async fn a_context_is_made_beside_the_others() {
         });
         assert_eq!(kept, before);
         let connection = store.connection().await.unwrap().unwrap();
-        assert_eq!((connection.base_url.as_str(), connection.workspace.as_deref()), ("https://third.example/", Some("default")));
+        assert_eq!(
+            (connection.base_url.as_str(), connection.workspace.as_deref()),
+            ("https://third.example/", Some("default"))
+        );
     }
 }
 
@@ -299,7 +317,10 @@ async fn a_context_of_another_platform_is_refused() {
         other.connection().await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), StoreErrorKind::Unsupported);
-        assert!(error.to_string().contains("is for http://127.0.0.1:34839/, not for http://127.0.0.1:34840/"), "{error}");
+        assert!(
+            error.to_string().contains("is for http://127.0.0.1:34839/, not for http://127.0.0.1:34840/"),
+            "{error}"
+        );
     }
     assert_eq!(text(&path), AFTER_LOGIN);
     for bad in ["", "localhost", "ftp://a", "https://"] {
@@ -338,7 +359,11 @@ async fn api_keys_of_former_releases_are_read_and_others_are_left_as_they_are() 
     let theirs = LEGACY_REWRITTEN.lines().find_map(|line| line.strip_prefix("  token: ")).unwrap();
     assert_eq!(token.split('.').next(), theirs.split('.').next());
     assert!(token.ends_with('.') && token.split('.').count() == 3);
-    assert_eq!(load(&store.clone().context("default")).await.unwrap().1, version, "another token at every look");
+    assert_eq!(
+        load(&store.clone().context("default")).await.unwrap().1,
+        version,
+        "another token at every look"
+    );
     // A renewal beside it changes it as little as the unknown keys.
     let staging = LEGACY.lines().find_map(|line| line.strip_prefix("  token: ")).unwrap();
     save(&store, Some(&renewed("new", None))).await;
@@ -347,7 +372,10 @@ async fn api_keys_of_former_releases_are_read_and_others_are_left_as_they_are() 
     plant(&path, LEGACY);
     save(&store.clone().context("default"), Some(&renewed("new", Some("r")))).await;
     let expected = "- name: default-user\n  type: oauth\n  token: new\n  refresh_token: r\n";
-    assert_eq!(text(&path), LEGACY.replace("- name: default-user\n  type: api-key\n  api_key: someone@example.test\n", expected));
+    assert_eq!(
+        text(&path),
+        LEGACY.replace("- name: default-user\n  type: api-key\n  api_key: someone@example.test\n", expected)
+    );
     for (key, token) in [("  plain-key ", Some("plain-key")), ("''", None)] {
         plant(&path, LEGACY.replace("someone@example.test", key));
         let found = load(&store.clone().context("default")).await;
@@ -379,7 +407,10 @@ async fn comments_order_and_unknown_keys_stay() {
 
 #[tokio::test]
 async fn what_makes_no_sense_is_told_and_left_alone() {
-    let twice = AFTER_LOGIN.replace("contexts:\n", &format!("contexts:\n- {{name: default, cluster: default-cluster, user: default-user}}\n"));
+    let twice = AFTER_LOGIN.replace(
+        "contexts:\n",
+        &format!("contexts:\n- {{name: default, cluster: default-cluster, user: default-user}}\n"),
+    );
     let large = format!("{AFTER_LOGIN}# {}\n", "x".repeat(10 * 1024 * 1024));
     let edited = |from: &str, to: &str| {
         assert!(AFTER_LOGIN.contains(from));
@@ -394,8 +425,14 @@ async fn what_makes_no_sense_is_told_and_left_alone() {
         (edited("  name: default-user", "\tname: default-user"), "indented with a tab"),
         ("- a\n- list\n".into(), "no mapping"),
         ("marker\n".into(), "no mapping"),
-        (edited("contexts:\n- name: default\n", "contexts:\n- marker\n- name: default\n"), "an item of `contexts` is no mapping"),
-        (edited("contexts:\n- name: default\n", "contexts:\n  a: marker\nx:\n- name: default\n"), "`contexts` is no list"),
+        (
+            edited("contexts:\n- name: default\n", "contexts:\n- marker\n- name: default\n"),
+            "an item of `contexts` is no mapping",
+        ),
+        (
+            edited("contexts:\n- name: default\n", "contexts:\n  a: marker\nx:\n- name: default\n"),
+            "`contexts` is no list",
+        ),
         (edited("- name: default\n", "- name:\n"), "a context has no `name`"),
         (edited("- name: default\n", "- name: [default]\n"), "a context has no `name`"),
         (edited("  user: default-user\n", "  user: other\n"), "that is not there"),
@@ -430,10 +467,17 @@ async fn what_makes_no_sense_is_told_and_left_alone() {
             assert!(!format!("{error:?}").contains("marker"), "{error:?}");
         }
         assert!(text(&path) == content, "{why}");
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().filter(|entry| {
-            let name = entry.as_ref().unwrap().file_name();
-            !name.to_string_lossy().ends_with(".lock")
-        }).count(), 1, "{why}");
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap())
+                .unwrap()
+                .filter(|entry| {
+                    let name = entry.as_ref().unwrap().file_name();
+                    !name.to_string_lossy().ends_with(".lock")
+                })
+                .count(),
+            1,
+            "{why}"
+        );
     }
     let (_folder, path, store) = place("x");
     plant(&path, b"a: \xff\n");
@@ -451,7 +495,8 @@ async fn what_cannot_be_changed_safely_is_left_alone() {
         let content = AFTER_LOGIN.replace(from, to);
         let content = if from.contains("token") { format!("{content}x_token: *t\n") } else { content };
         let (_folder, path, store) = place(&content);
-        let store = if from.contains("token") { store } else { store.context("other").base_url(URL).unwrap() };
+        let store =
+            if from.contains("token") { store } else { store.context("other").base_url(URL).unwrap() };
         let expected = load(&store).await.map(|(_, version)| version);
         let error = store.save(&key(), Some(&renewed("t", None)), expected.as_ref(), None).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unsupported, "{error}");
@@ -514,30 +559,247 @@ async fn the_lease_is_the_clients_own_lock_and_ours() {
 }
 
 #[tokio::test]
-async fn a_client_that_writes_without_a_lock_is_waited_for_and_kept() {
-    // Torn for a moment, in a way that makes sense: the second context is not there yet.
+async fn what_a_client_wrote_meanwhile_is_a_conflict() {
     let (_folder, path, store) = place(TWO_CONTEXTS);
-    let store = store.context("default");
     let (_, version) = load(&store).await.unwrap();
-    let cut = TWO_CONTEXTS.find("- name: staging\n  cluster").unwrap();
-    fs::write(&path, TWO_CONTEXTS[..cut].replace("current_context: staging\n", "current_context: default\n")).unwrap();
-    let writer = std::thread::spawn({
-        let path = path.clone();
-        move || {
-            std::thread::sleep(Duration::from_millis(5));
-            fs::write(path, TWO_CONTEXTS).unwrap();
+    let theirs = TWO_CONTEXTS.rsplit("  token: ").next().unwrap().lines().next().unwrap();
+    let rewritten = TWO_CONTEXTS.replace(theirs, "theirs");
+    plant(&path, &rewritten);
+    let saved = store.save(&key(), Some(&renewed("ours", None)), Some(&version), None).await.unwrap();
+    let Saved::Conflict(Some((record, version))) = saved else { panic!("{saved:?}") };
+    assert_eq!((access_token(&record), text(&path) == rewritten), (Some("theirs"), true));
+    // What they write in another context is none.
+    plant(&path, rewritten.replace("table", "json"));
+    let saved = store.save(&key(), Some(&renewed("ours", None)), Some(&version), None).await.unwrap();
+    assert!(matches!(saved, Saved::Written(_)));
+    assert_eq!(text(&path), TWO_CONTEXTS.replace(theirs, "ours").replace("table", "json"));
+}
+
+#[tokio::test]
+async fn a_file_that_may_be_half_written_is_not_changed_at_once() {
+    let (_folder, path, store) = place(TWO_CONTEXTS);
+    // As young as can be, however long the test takes to get there.
+    let young = SystemTime::now() + Duration::from_secs(3600);
+    fs::File::options().write(true).open(&path).unwrap().set_modified(young).unwrap();
+    let begun = Instant::now();
+    save(&store, None).await;
+    assert!(begun.elapsed() >= Duration::from_millis(20));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_being_written_is_never_seen_by_halves() {
+    const WRITES: usize = 100;
+    let (_folder, path, store) = place(TWO_CONTEXTS);
+    let tokens = ["one", "another"].map(|token| token.repeat(300));
+    let old = line(TWO_CONTEXTS, "token");
+    let contents = tokens.clone().map(|token| TWO_CONTEXTS.replace(old, &token));
+    let store = store.context("default");
+    let writer = std::thread::spawn(move || {
+        for write in 0..WRITES {
+            // As they do: truncated, then written in pieces, which end anywhere.
+            let content = contents[write % 2].as_bytes();
+            let (begin, end) = content.split_at(content.len() * write / WRITES);
+            let mut file = fs::File::create(&path).unwrap();
+            file.write_all(begin).unwrap();
+            std::thread::yield_now();
+            file.write_all(end).unwrap();
         }
     });
-    let saved = store.save(&key(), Some(&renewed("new", None)), Some(&version), None).await.unwrap();
+    let mut loads = 0;
+    while !writer.is_finished() || loads == 0 {
+        let (record, _) = load(&store).await.expect("a login that is there was not seen");
+        let token = access_token(&record).unwrap();
+        assert!(token == old || tokens.iter().any(|whole| whole == token), "half a token");
+        loads += 1;
+    }
     writer.join().unwrap();
-    assert!(matches!(saved, Saved::Written(_)));
-    assert!(text(&path).contains("- name: staging\n  cluster") && text(&path).contains("token: new\n"), "{}", text(&path));
-    // Their login in the meantime is a conflict with what we expected.
-    let (_, version) = load(&store).await.unwrap();
-    plant(&path, text(&path).replace("token: new\n", "token: theirs\n"));
-    let saved = store.save(&key(), Some(&renewed("ours", None)), Some(&version), None).await.unwrap();
-    let Saved::Conflict(Some((record, _))) = saved else { panic!("{saved:?}") };
-    assert_eq!(access_token(&record), Some("theirs"));
+}
+
+/// A process of its own: another context, on the test's paused time.
+fn session(provider: &ScriptedProvider, path: &Path) -> Session {
+    let context = Context::builder().executor(Handle::current()).clock(FakeClock::new().clock()).build();
+    let provider = provider.clone().with_identity(key().identity().clone());
+    Session::new(Arc::new(provider), Arc::new(NemoStore::open(path).unwrap()), &context).unwrap()
+}
+
+/// A token of the platform's, around the beginning of 2030, where the clock of the tests starts.
+fn jwt(issued: i64, expires: i64) -> String {
+    const START: i64 = 1_893_456_000;
+    let claims = format!(r#"{{"iat":{},"exp":{}}}"#, START + issued, START + expires);
+    format!("eyJhbGciOiJSUzI1NiJ9.{}.x", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// A login as the real client writes it.
+fn logged_in(provider: &ScriptedProvider, access: &str) -> String {
+    let refresh = provider.issue().login.unwrap().refresh_token.unwrap();
+    AFTER_LOGIN
+        .replace(line(AFTER_LOGIN, "token"), access)
+        .replace(line(AFTER_LOGIN, "refresh_token"), refresh.expose_secret())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_of_the_real_client_is_used_and_renewed_in_its_file() {
+    let (_folder, path, _) = place("");
+    let provider = ScriptedProvider::attended();
+    let fresh = jwt(-60, 3000);
+    plant(&path, logged_in(&provider, &fresh));
+    assert_eq!(session(&provider, &path).token().await.unwrap().secret(), fresh);
+    assert_eq!(provider.exchanges(), 0);
+    plant(&path, logged_in(&provider, &jwt(-600, -60)));
+    let token = session(&provider, &path).token().await.unwrap();
+    assert_eq!((line(&text(&path), "token"), provider.exchanges()), (token.secret(), 1));
+    assert_eq!(line(&text(&path), "refresh_token"), "refresh-3");
+    // The next process has nothing to do.
+    assert_eq!(session(&provider, &path).token().await.unwrap().secret(), token.secret());
+    assert_eq!((provider.exchanges(), provider.reuses()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_on_either_side_is_seen_by_the_other() {
+    let (_folder, path, _) = place(AFTER_LOGOUT);
+    let provider = ScriptedProvider::attended();
+    let ours = session(&provider, &path);
+    ours.adopt(provider.issue()).await.unwrap();
+    assert_eq!(line(&text(&path), "type"), "oauth");
+    assert!(ours.logout().await.unwrap().was_logged_in);
+    assert_eq!((text(&path), provider.revocations()), (AFTER_LOGOUT.to_owned(), 1));
+    ours.adopt(provider.issue()).await.unwrap();
+    plant(&path, AFTER_LOGOUT);
+    assert_eq!(ours.refresh().await.unwrap_err().kind(), ErrorKind::LoginRequired);
+    assert_eq!((text(&path), provider.exchanges()), (AFTER_LOGOUT.to_owned(), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_of_the_real_client_is_followed() {
+    let (_folder, path, _) = place(AFTER_LOGOUT);
+    let provider = ScriptedProvider::attended();
+    let ours = session(&provider, &path);
+    ours.adopt(provider.issue()).await.unwrap();
+    plant(&path, logged_in(&provider, &jwt(-600, -60)));
+    assert_eq!(ours.refresh().await.unwrap().secret(), "access-3");
+    assert_eq!(line(&text(&path), "refresh_token"), "refresh-3");
+    assert_eq!((provider.exchanges(), provider.reuses()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_loses_its_refresh_token_and_nothing_else() {
+    let (_folder, path, _) = place("");
+    let provider = ScriptedProvider::attended();
+    plant(&path, logged_in(&provider, &jwt(-600, -60)));
+    provider.fail_always(Some(AuthError::transient("down").with_status(503)));
+    let before = text(&path);
+    assert!(session(&provider, &path).token().await.is_err());
+    assert_eq!(text(&path), before, "a 503 deletes nothing");
+    provider.fail_always(None);
+    provider.log_out_at_server();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(session(&provider, &path).refresh().await.unwrap_err().kind(), ErrorKind::LoginRequired);
+    assert!(!text(&path).contains("refresh_token"));
+    assert_eq!(line(&text(&path), "base_url"), line(AFTER_LOGIN, "base_url"));
+}
+
+const FOLDER: &str = "KEYFOB_TEST_FOLDER";
+const RENEWALS: usize = 15;
+
+/// This test binary again, as a process of its own.
+fn child(role: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([role, "--exact", "--nocapture"]).env(FOLDER, folder).current_dir("/");
+    command
+}
+
+fn store_of_child() -> Option<NemoStore> {
+    let folder = PathBuf::from(std::env::var_os(FOLDER)?);
+    Some(NemoStore::open(folder.join("config.yaml")).unwrap())
+}
+
+/// Not a test: what the children do.
+#[test]
+fn renew_often() {
+    let Some(store) = store_of_child() else { return };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        for _ in 0..RENEWALS {
+            let lease = loop {
+                match store.try_lease(&key()).await.unwrap() {
+                    TryLease::Held(lease) => break lease,
+                    TryLease::Busy { .. } => tokio::time::sleep(Duration::from_millis(2)).await,
+                }
+            };
+            let (record, version) = load(&store).await.unwrap();
+            let next = refresh_token(&record).unwrap().parse::<usize>().unwrap() + 1;
+            let record = renewed(&format!("access-{next}"), Some(&next.to_string()));
+            let saved = store.save(&key(), Some(&record), Some(&version), Some(&*lease)).await.unwrap();
+            assert!(matches!(saved, Saved::Written(_)), "somebody renewed without the lease");
+            lease.release().await;
+        }
+    });
+}
+
+#[tokio::test]
+async fn renewals_of_several_processes_and_contexts_are_all_kept() {
+    const PROCESSES: usize = 3;
+    let (folder, path, store) = place(AFTER_LOGIN);
+    save(&store, Some(&renewed("access-0", Some("0")))).await;
+    let children: Vec<_> =
+        (0..PROCESSES).map(|_| child("renew_often", folder.path()).spawn().unwrap()).collect();
+    // Another context beside them, without their lock.
+    let other = store.clone().context("other").base_url(URL).unwrap();
+    for number in 0..RENEWALS {
+        save(&other, Some(&renewed("other", Some(&format!("o{number}"))))).await;
+    }
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let last = PROCESSES * RENEWALS;
+    let (record, _) = load(&store).await.unwrap();
+    assert_eq!(refresh_token(&record), Some(last.to_string().as_str()));
+    assert_eq!(access_token(&record), Some(format!("access-{last}").as_str()));
+    let (record, _) = load(&other).await.unwrap();
+    assert_eq!(refresh_token(&record), Some(format!("o{}", RENEWALS - 1).as_str()));
+    assert_eq!(text(&path).matches("- name: ").count(), 4);
+}
+
+/// Not a test: what the child does.
+#[test]
+fn find_it_read_only() {
+    let Some(store) = store_of_child() else { return };
+    tokio::runtime::Runtime::new().unwrap().block_on(assert_read_only(&store));
+}
+
+async fn assert_read_only(store: &NemoStore) {
+    let (record, version) = load(store).await.unwrap();
+    assert_eq!(refresh_token(&record), Some(line(AFTER_LOGIN, "refresh_token")));
+    for error in [
+        store.try_lease(&key()).await.unwrap_err(),
+        store.save(&key(), Some(&renewed("t", None)), Some(&version), None).await.unwrap_err(),
+        store.save(&key(), None, Some(&version), None).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), StoreErrorKind::Denied);
+        assert!(error.to_string().contains("not allowed to open"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn in_a_folder_that_cannot_be_written_nothing_is_spent_and_nothing_lost() {
+    let (folder, path, store) = place(AFTER_LOGIN);
+    let read_only = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        // Root may write everywhere.
+        for path in [folder.path(), &path] {
+            std::os::unix::fs::chown(path, Some(12_345), Some(12_345)).unwrap();
+        }
+        read_only(0o500);
+        match child("find_it_read_only", folder.path()).uid(12_345).gid(12_345).spawn() {
+            Ok(mut child) => assert!(child.wait().unwrap().success()),
+            Err(error) => eprintln!("skipped: another user may not run this test: {error}"),
+        }
+    } else {
+        read_only(0o500);
+        assert_read_only(&store).await;
+    }
+    read_only(0o700);
+    assert_eq!(text(&path), AFTER_LOGIN);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]

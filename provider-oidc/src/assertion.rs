@@ -143,7 +143,8 @@ mod tests {
     async fn made(options: &AssertionOptions) -> (Value, Value) {
         let now = UNIX_EPOCH + Duration::from_millis(1_800_000_000_900);
         let jwt = client_assertion(&Fake, "app", &AUDIENCE, options, now).await.unwrap();
-        let parts: Vec<_> = jwt.expose_secret().split('.').map(|p| URL_SAFE_NO_PAD.decode(p).unwrap()).collect();
+        let parts: Vec<_> =
+            jwt.expose_secret().split('.').map(|p| URL_SAFE_NO_PAD.decode(p).unwrap()).collect();
         assert_eq!(parts[2], b"signature");
         (serde_json::from_slice(&parts[0]).unwrap(), serde_json::from_slice(&parts[1]).unwrap())
     }

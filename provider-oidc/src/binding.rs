@@ -40,9 +40,7 @@ impl Oidc {
 
     /// The key that a login's tokens are bound to; a new one if it has none yet.
     pub(crate) fn key_of(&self, login: Option<&Login>) -> Result<Option<BindingKey>, AuthError> {
-        if !self.config.dpop {
-            return Ok(None);
-        }
+        // A login that has one keeps it, whatever is configured since: its refresh token may be bound (RFC 9449 section 5).
         match login.and_then(|login| login.binding_key.as_ref()) {
             Some(secret) => BindingKey::read(secret).map(Some),
             None => self.new_key(),
@@ -62,7 +60,10 @@ impl Oidc {
         form: Form,
         key: Option<&BindingKey>,
     ) -> Result<Reply, AuthError> {
-        use crate::dpop::{About, DPOP, Nonces, Server};
+        use crate::{
+            dpop::{About, DPOP, Nonces, Server},
+            oauth_error::code_of,
+        };
 
         let Some(key) = key else { return self.post_authenticated(endpoint, form).await };
         let nonces = self.context().shared(|| Ok(Nonces::default()))?;
@@ -81,8 +82,10 @@ impl Oidc {
             })?;
             headers.push((DPOP, proof));
             let reply = self.http.post(endpoint, form, headers).await?;
-            let new = nonces.learn(Server::Authorization, &origin, &reply.headers);
-            if !(again && new && crate::oauth_error::code_of(&reply).as_deref() == Some("use_dpop_nonce")) {
+            let learnt = nonces.learn(Server::Authorization, &origin, &reply.headers);
+            let demanded = code_of(&reply).as_deref() == Some("use_dpop_nonce");
+            // Not only if it is new: another request may have learnt it meanwhile.
+            if !(again && demanded && learnt.is_some() && learnt != nonce.as_deref()) {
                 return Ok(reply);
             }
             again = false;

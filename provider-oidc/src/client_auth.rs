@@ -110,12 +110,22 @@ impl Keys {
 #[derive(Clone)]
 pub(crate) enum Proof {
     Nothing,
-    Basic { secret: SecretSource, raw: bool },
+    Basic {
+        secret: SecretSource,
+        raw: bool,
+    },
     Post(SecretSource),
     /// A MAC of an assertion, by this algorithm.
     #[cfg(feature = "jose")]
-    SecretJwt { secret: SecretSource, algorithm: String, options: AssertionOptions },
-    KeyJwt { keys: Keys, options: AssertionOptions },
+    SecretJwt {
+        secret: SecretSource,
+        algorithm: String,
+        options: AssertionOptions,
+    },
+    KeyJwt {
+        keys: Keys,
+        options: AssertionOptions,
+    },
     /// An assertion that somebody else made: a platform's, for workload identity.
     Federated(SecretCallback),
     /// The certificate that the connection was made with.
@@ -315,7 +325,8 @@ mod tests {
         ] {
             let client = Client { id: "id".into(), proof };
             let mut form = Form::default();
-            let audience = Audience { issuer: "https://idp.example", token_endpoint: "https://idp.example/t" };
+            let audience =
+                Audience { issuer: "https://idp.example", token_endpoint: "https://idp.example/t" };
             let headers = client.authenticate(&mut form, &audience, SystemTime::UNIX_EPOCH).await.unwrap();
             assert_eq!((form.as_str(), headers.len() == 1), (body, header));
         }

@@ -7,8 +7,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use keyfob_auth_core::{
     AccessToken, AuthError, Clock, Context, ExposeSecret, Presentation, RequestSigner, SecretString,
 };
@@ -128,18 +128,17 @@ impl Nonces {
         self.of(server).lock().unwrap_or_else(PoisonError::into_inner).get(origin).cloned()
     }
 
-    /// Keeps the nonce of an answer, whatever its status (RFC 9449 section 8.2); whether it is another than before.
-    pub(crate) fn learn(&self, server: Server, origin: &str, headers: &HeaderMap) -> bool {
+    /// Keeps the nonce of an answer, whatever its status (RFC 9449 section 8.2), and returns it.
+    pub(crate) fn learn<'a>(&self, server: Server, origin: &str, headers: &'a HeaderMap) -> Option<&'a str> {
         let nonce = headers.get(DPOP_NONCE).and_then(|nonce| nonce.to_str().ok());
-        let Some(nonce) = nonce.filter(|nonce| !nonce.is_empty() && nonce.len() <= LONGEST_NONCE) else {
-            return false;
-        };
+        let nonce = nonce.filter(|nonce| !nonce.is_empty() && nonce.len() <= LONGEST_NONCE)?;
         let mut nonces = self.of(server).lock().unwrap_or_else(PoisonError::into_inner);
         if nonces.len() >= MOST && !nonces.contains_key(origin) {
             // A server whose nonce is gone demands one anew.
             nonces.clear();
         }
-        nonces.insert(origin.to_owned(), nonce.to_owned()).as_deref() != Some(nonce)
+        nonces.insert(origin.to_owned(), nonce.to_owned());
+        Some(nonce)
     }
 }
 
@@ -155,27 +154,33 @@ pub(crate) fn present(
     token: &AccessToken,
     key: &SecretString,
 ) -> Result<Presentation, AuthError> {
-    let Presentation::Header(_, authorization) =
-        Presentation::header(header::AUTHORIZATION, "DPoP ", token)?
-    else {
-        return Err(AuthError::refused("the access token fits no header"));
-    };
-    Ok(Presentation::Signed(Arc::new(DpopSigner {
-        key: DpopKey::read(key)?,
-        authorization,
-        token: token.secret().clone(),
-        clock: context.clock().clone(),
-        nonces: context.shared(|| Ok(Nonces::default()))?,
-    })))
+    Ok(Presentation::Signed(Arc::new(DpopSigner::new(context, token, key)?)))
 }
 
 /// Signs requests to resources (RFC 9449 section 7). Its nonces are the context's, and so outlive it.
-struct DpopSigner {
+pub(crate) struct DpopSigner {
     key: DpopKey,
     authorization: HeaderValue,
     token: SecretString,
     clock: Clock,
     nonces: Arc<Nonces>,
+}
+
+impl DpopSigner {
+    pub(crate) fn new(context: &Context, token: &AccessToken, key: &SecretString) -> Result<Self, AuthError> {
+        let Presentation::Header(_, authorization) =
+            Presentation::header(header::AUTHORIZATION, "DPoP ", token)?
+        else {
+            return Err(AuthError::refused("the access token fits no header"));
+        };
+        Ok(Self {
+            key: DpopKey::read(key)?,
+            authorization,
+            token: token.secret().clone(),
+            clock: context.clock().clone(),
+            nonces: context.shared(|| Ok(Nonces::default()))?,
+        })
+    }
 }
 
 impl fmt::Debug for DpopSigner {
@@ -203,7 +208,8 @@ impl RequestSigner for DpopSigner {
     }
 
     fn observe(&self, uri: &Uri, status: StatusCode, headers: &HeaderMap) -> bool {
-        self.nonces.learn(Server::Resource, &origin(uri), headers) && demands_nonce(status, headers)
+        // Not only if it is new: another request may have learnt it since this one was signed.
+        self.nonces.learn(Server::Resource, &origin(uri), headers).is_some() && demands_nonce(status, headers)
     }
 }
 

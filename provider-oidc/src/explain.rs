@@ -242,8 +242,8 @@ fn member(name: &str, value: &Value) -> String {
     match (name, value) {
         ("id_token", Value::String(text)) => jwt(text).unwrap_or_else(|| hidden(text)),
         (
-            "token_type" | "scope" | "error" | "error_description" | "error_uri" | "issuer" | "issued_token_type"
-            | "verification_uri" | "verification_url" | "iss" | "client_id",
+            "token_type" | "scope" | "error" | "error_description" | "error_uri" | "issuer"
+            | "issued_token_type" | "verification_uri" | "verification_url" | "iss" | "client_id",
             Value::String(text),
         ) => shortened(text),
         (_, Value::String(text)) if name.ends_with("_endpoint") || name == "jwks_uri" => shortened(text),
@@ -261,7 +261,20 @@ fn member(name: &str, value: &Value) -> String {
 /// What a JWT says of itself: its header, and the claims that errors are about. Without its signature it is of no use.
 fn jwt(text: &str) -> Option<String> {
     const CLAIMS: [&str; 14] = [
-        "iss", "sub", "aud", "azp", "exp", "iat", "nbf", "typ", "acr", "auth_time", "htm", "htu", "scope", "amr",
+        "iss",
+        "sub",
+        "aud",
+        "azp",
+        "exp",
+        "iat",
+        "nbf",
+        "typ",
+        "acr",
+        "auth_time",
+        "htm",
+        "htu",
+        "scope",
+        "amr",
     ];
     let mut parts = text.split('.');
     let mut part = || json::object::<Map<String, Value>>(&URL_SAFE_NO_PAD.decode(parts.next()?).ok()?);

@@ -62,7 +62,8 @@ pub(crate) fn read(reply: &Reply) -> Result<Introspection, AuthError> {
         return Err(reply.error(AuthError::transient(format!("{what}: the server's answer cannot be read"))));
     };
     let Some(active) = members.get("active").and_then(Value::as_bool) else {
-        let error = AuthError::refused(format!("{what}: the server's answer does not say `active`: true or false"));
+        let error =
+            AuthError::refused(format!("{what}: the server's answer does not say `active`: true or false"));
         return Err(reply.error(error));
     };
     if !active {

@@ -21,7 +21,6 @@ mod logout;
 mod metadata;
 mod oauth_error;
 mod provider;
-#[cfg(feature = "jose")]
 mod recent;
 mod revoke;
 mod signer;

@@ -3,15 +3,14 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
-#[cfg(feature = "jose")]
-use keyfob_auth_core::Binding;
 use keyfob_auth_core::{
-    AccessToken, Acquired, AuthError, Context, CredentialProvider, Identity, Interaction, Keep, Login,
-    LoginRequest, Presentation, TokenRequest, registry::Settings,
+    AccessToken, Acquired, AuthError, Binding, Context, CredentialProvider, Identity, Interaction, Keep,
+    Login, LoginRequest, Presentation, TokenRequest, registry::Settings,
 };
 
 use crate::{
     assertion::Audience,
+    callback::SecretCallback,
     client_auth::Headers,
     config::{Config, Flow, OidcBuilder},
     http::{Endpoint, Form, Http},
@@ -114,8 +113,8 @@ impl Oidc {
         }
         match self.config.flow {
             Flow::ClientCredentials => self.client_credentials(request, login).await,
-            Flow::JwtBearer => self.jwt_bearer(request).await,
-            Flow::TokenExchange => self.token_exchange(request).await,
+            Flow::JwtBearer => self.jwt_bearer(request, login).await,
+            Flow::TokenExchange => self.token_exchange(request, login).await,
             Flow::Password => match login {
                 Some(login) if login.refresh_token.is_some() => self.refresh(request, login).await,
                 _ => self.password(request).await,
@@ -127,11 +126,7 @@ impl Oidc {
         }
     }
 
-    async fn login_for(
-        &self,
-        request: &LoginRequest,
-        ui: &dyn Interaction,
-    ) -> Result<Acquired, AuthError> {
+    async fn login_for(&self, request: &LoginRequest, ui: &dyn Interaction) -> Result<Acquired, AuthError> {
         if request.token.subject.is_some() {
             return Err(AuthError::configuration("nobody can log in on behalf of a subject"));
         }
@@ -188,6 +183,9 @@ impl CredentialProvider for Oidc {
             return crate::dpop::present(self.context(), token, key?).map_err(|error| self.named(error));
         }
         let _ = login;
+        if let Binding::Certificate(bound) = token.binding() {
+            self.http.network.still_shows(bound).map_err(|error| self.named(error))?;
+        }
         Presentation::bearer(token)
     }
 
@@ -200,12 +198,11 @@ impl CredentialProvider for Oidc {
     }
 
     fn secret_revision(&self) -> Option<u64> {
-        let secrets = [
-            self.config.client.revision(),
-            self.config.password.as_ref().and_then(|password| password.revision()),
-            self.config.jwt_bearer.revision(),
-        ];
-        secrets.into_iter().flatten().reduce(|all, one| all.rotate_left(17) ^ one)
+        let config = &*self.config;
+        let tokens = [&config.password, &config.exchange.subject_token, &config.exchange.actor_token];
+        let tokens = tokens.into_iter().flatten().map(SecretCallback::revision);
+        let others = [config.client.revision(), config.jwt_bearer.revision(), config.network.revision()];
+        others.into_iter().chain(tokens).flatten().reduce(|all, one| all.rotate_left(17) ^ one)
     }
 }
 

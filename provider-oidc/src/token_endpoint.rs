@@ -100,6 +100,8 @@ impl Oidc {
     pub(crate) async fn exchange(&self, request: GrantRequest<'_>) -> Result<Exchanged, AuthError> {
         let GrantRequest { grant_type, form, asked, key } = request;
         let endpoint = self.endpoint(Which::Token).await?;
+        // Read before: what cannot be read must not cost the answer.
+        let thumbprint = self.http.network.thumbprint().await?;
         let sent = Instant::now();
         let sent_at = self.now();
         let reply = self.post_bound(&endpoint, form, key).await.map_err(|error| {
@@ -108,7 +110,8 @@ impl Oidc {
         })?;
         tracing::debug!(grant_type, %endpoint, status = reply.status, elapsed = ?sent.elapsed(), "the token endpoint answered");
         let mut answer = read(&reply, &asked, key)?;
-        if let Some(thumbprint) = self.http.network.thumbprint().await?
+        answer.id_token = answer.id_token.filter(|_| self.config.id_tokens);
+        if let Some(thumbprint) = thumbprint
             && key.is_none()
             && confirms(&answer.access, &thumbprint)
         {
@@ -136,11 +139,7 @@ struct Members {
 }
 
 /// Reads an answer: by its `error` first, then its status, then as tokens.
-pub(crate) fn read(
-    reply: &Reply,
-    asked: &Asked<'_>,
-    key: Option<&BindingKey>,
-) -> Result<Answer, AuthError> {
+pub(crate) fn read(reply: &Reply, asked: &Asked<'_>, key: Option<&BindingKey>) -> Result<Answer, AuthError> {
     if let Some(error) = error_in(reply, asked) {
         return Err(error);
     }
@@ -162,7 +161,9 @@ pub(crate) fn read(
     match key {
         // No downgrade (RFC 9449 section 5).
         Some(_) if kind.eq_ignore_ascii_case("dpop") => {}
-        Some(_) => return refuse("the server does not bind tokens to keys (DPoP); set `dpop = false` to go without"),
+        Some(_) => {
+            return refuse("the server does not bind tokens to keys (DPoP); set `dpop = false` to go without");
+        }
         None if kind.is_empty() || kind.eq_ignore_ascii_case("bearer") => {}
         None => {
             let kind: String = kind.chars().take(40).collect();
@@ -197,7 +198,8 @@ pub(crate) fn read(
 
 /// Whether a token says that it is bound to this certificate (RFC 8705 section 3.1). One that is no JWT does not say.
 fn confirms(token: &AccessToken, thumbprint: &str) -> bool {
-    let claims = token.secret().expose_secret().split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims =
+        token.secret().expose_secret().split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
     let claims = claims.map(Zeroizing::new).and_then(|claims| json::object::<Value>(&claims));
     let bound = claims.as_ref().and_then(|claims| claims.pointer("/cnf/x5t#S256")?.as_str());
     bound == Some(thumbprint)

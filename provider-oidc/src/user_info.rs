@@ -75,7 +75,10 @@ mod tests {
 
     #[test]
     fn oidc_core_5_3_2_the_answer_names_its_subject() {
-        assert_eq!(read(&reply(200, r#"{"sub":"1","email":"a@b.example"}"#)).unwrap()["email"], "a@b.example");
+        assert_eq!(
+            read(&reply(200, r#"{"sub":"1","email":"a@b.example"}"#)).unwrap()["email"],
+            "a@b.example"
+        );
         for (status, body, kind) in [
             (200, "{}", ErrorKind::Refused),
             (200, r#"{"sub":""}"#, ErrorKind::Refused),

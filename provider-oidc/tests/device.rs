@@ -218,7 +218,11 @@ async fn known_endpoints_need_no_discovery() {
         .device_authorization_endpoint(server.url("/device_authorization"))
         .jwks_uri(server.url("/jwks"));
     log_in(&build(builder), &Shown::new()).await.unwrap();
-    assert_eq!(server.requests().len(), 2 + usize::from(cfg!(feature = "jose")), "the issuer's keys, where they are used");
+    assert_eq!(
+        server.requests().len(),
+        2 + usize::from(cfg!(feature = "jose")),
+        "the issuer's keys, where they are used"
+    );
 }
 
 #[tokio::test]

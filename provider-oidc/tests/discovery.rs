@@ -82,7 +82,11 @@ async fn concurrent_askers_share_a_failed_fetch() {
         .faults()
         .set_always(Endpoint::Discovery, Some(Fault::status(503).delayed(Duration::from_millis(300))));
     assert_eq!(ask(&server, 20).await, vec![Some(ErrorKind::Transient); 20]);
-    assert_eq!((server.counters().discovery, server.counters().token), (3, 0), "one attempt: a request that is safe to repeat");
+    assert_eq!(
+        (server.counters().discovery, server.counters().token),
+        (3, 0),
+        "one attempt: a request that is safe to repeat"
+    );
     server.faults().clear();
     assert_eq!(ask(&server, 1).await, [None], "another context, another attempt");
 }

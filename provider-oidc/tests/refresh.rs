@@ -158,7 +158,8 @@ async fn refresh_expires_in_and_odd_id_tokens() {
     let key = SigningKey::generate(Algorithm::Es256);
     let id_token = |claims: &serde_json::Value| key.sign("JWT", claims);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({"iss": issuer, "sub": "1", "aud": "cli", "iat": now, "exp": now + 60, "name": "Alice"});
+    let claims =
+        json!({"iss": issuer, "sub": "1", "aud": "cli", "iat": now, "exp": now + 60, "name": "Alice"});
     let changed = |name: &str, value: serde_json::Value| {
         let mut claims = claims.clone();
         claims[name] = value;

@@ -108,7 +108,8 @@ fn find_in(name: &str, home: Option<&Path>) -> Result<PathBuf, AuthError> {
         return Ok(path);
     }
     let absent = |what: String| {
-        AuthError::not_configured(format!("there is no key {name:?}: {what}")).with_origin(format!("key {name:?}"))
+        AuthError::not_configured(format!("there is no key {name:?}: {what}"))
+            .with_origin(format!("key {name:?}"))
     };
     let Some(home) = home else {
         return Err(absent("it is no file, and there is no home folder to look for it in".into()));
@@ -122,7 +123,8 @@ fn find_in(name: &str, home: Option<&Path>) -> Result<PathBuf, AuthError> {
         }
         Err(error) => return Err(absent(format!("{shown} cannot be read")).with_source(error)),
     };
-    let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
+    let mut found: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
     found.sort();
     let names = |paths: &[PathBuf]| {
         let names = paths.iter().filter_map(|path| path.file_name());
@@ -133,7 +135,10 @@ fn find_in(name: &str, home: Option<&Path>) -> Result<PathBuf, AuthError> {
     match fitting.as_slice() {
         [one] => Ok(one.clone()),
         [] if found.is_empty() => Err(absent(format!("it is no file, and {shown} is empty"))),
-        [] => Err(absent(format!("it is no file, and none in {shown} begins with it; there are: {}", names(&found)))),
+        [] => Err(absent(format!(
+            "it is no file, and none in {shown} begins with it; there are: {}",
+            names(&found)
+        ))),
         several => Err(absent(format!(
             "several files in {shown} begin with it ({}); name one of them whole",
             names(several)
@@ -172,10 +177,16 @@ fn parse(text: &SecretString, json: bool, origin: String) -> Result<Key, AuthErr
         return Err(bad("is empty; download it from Iris again"));
     }
     if json || content.starts_with('{') {
-        return parse_json(content, &bad).map(|(client_id, text)| Key { client_id, text, origin: origin.clone() });
+        return parse_json(content, &bad).map(|(client_id, text)| Key {
+            client_id,
+            text,
+            origin: origin.clone(),
+        });
     }
     let Some(begin) = content.find("-----BEGIN") else {
-        return Err(bad("holds no private key: neither PEM (`-----BEGIN …`) nor JSON; is it the file that Iris gave?"));
+        return Err(bad(
+            "holds no private key: neither PEM (`-----BEGIN …`) nor JSON; is it the file that Iris gave?",
+        ));
     };
     let (before, pem) = content.split_at(begin);
     let client_id = match before.lines().map(str::trim).find(|line| !line.is_empty()) {
@@ -244,7 +255,11 @@ mod tests {
             (crlf, false, Some("fakeclientid1")),
             (pem.into(), false, None),
             (r#"{"client_id":"fakeclientid1","secret":{"kty":"RSA"}}"#.into(), true, Some("fakeclientid1")),
-            (r#"{"client_id":"fakeclientid1","secret":"{\"kty\":\"RSA\"}"}"#.into(), true, Some("fakeclientid1")),
+            (
+                r#"{"client_id":"fakeclientid1","secret":"{\"kty\":\"RSA\"}"}"#.into(),
+                true,
+                Some("fakeclientid1"),
+            ),
             (r#"{"client_id":"fakeclientid1","secret":"-----BEGIN"}"#.into(), false, Some("fakeclientid1")),
             (r#"{"kty":"RSA"}"#.into(), false, None),
         ] {

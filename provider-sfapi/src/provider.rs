@@ -127,7 +127,10 @@ impl Sfapi {
             .with_origin(key.origin));
         };
         if !looks_like_an_id(&id) {
-            tracing::warn!(client_id = id, "the client ids that Iris gives have 13 characters; is it copied whole?");
+            tracing::warn!(
+                client_id = id,
+                "the client ids that Iris gives have 13 characters; is it copied whole?"
+            );
         }
         let mut options = KeyOptions::default();
         options.algorithm = Some(self.settings.algorithm.clone());

@@ -32,9 +32,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_look_at_in_iris() {
-        let told = |code: &str| {
-            explained(AuthError::refused("refused").with_oauth(code, None), "fakeclientid1")
-        };
+        let told =
+            |code: &str| explained(AuthError::refused("refused").with_oauth(code, None), "fakeclientid1");
         let error = told("invalid_client");
         for word in ["fakeclientid1", "expired", "deleted", "Iris", "address", "clock"] {
             assert!(error.to_string().contains(word), "{word}: {error}");

@@ -127,7 +127,9 @@ mod terminal {
     impl Terminal {
         pub(super) fn take(_: bool, keys: UnboundedSender<Keys>) -> Result<Self, AuthError> {
             let nobody = |why: &str| {
-                AuthError::interaction_required(format!("nobody can be asked here: {why}; run it at a terminal"))
+                AuthError::interaction_required(format!(
+                    "nobody can be asked here: {why}; run it at a terminal"
+                ))
             };
             let input = io::stdin();
             if !input.is_terminal() {
@@ -145,7 +147,8 @@ mod terminal {
             let stop = Arc::new(AtomicBool::new(false));
             let mut terminal = Self { before, stop: Arc::clone(&stop), reader: None };
             let reader = thread::Builder::new().name("keyboard".into()).spawn(move || read(&stop, &keys));
-            terminal.reader = Some(reader.map_err(|error| nobody("no thread can be had").with_source(error))?);
+            terminal.reader =
+                Some(reader.map_err(|error| nobody("no thread can be had").with_source(error))?);
             Ok(terminal)
         }
     }

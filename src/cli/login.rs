@@ -135,7 +135,9 @@ impl<'a> Screen<'a> {
         let keyboard = if self.console.is_terminal() {
             Keyboard::take(question.secret)
         } else {
-            Err(AuthError::interaction_required("nobody can be asked here: there is no terminal; run it at one"))
+            Err(AuthError::interaction_required(
+                "nobody can be asked here: there is no terminal; run it at one",
+            ))
         };
         match keyboard {
             Ok(keyboard) => {

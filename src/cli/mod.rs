@@ -105,8 +105,11 @@ async fn supervise(commands: &Commands<'_>, context: &Context, console: &mut Con
 fn log(verbose: bool) {
     // `keyfob` stands for all of its crates. Not for others: what they write at that level may hold secrets. Without
     // `--verbose`, the command tells itself what failed.
-    let filter =
-        if verbose { "warn,keyfob=debug" } else { "error,keyfob::config=warn,keyfob_provider_static=warn,keyfob_store_file=warn" };
+    let filter = if verbose {
+        "warn,keyfob=debug"
+    } else {
+        "error,keyfob::config=warn,keyfob_provider_static=warn,keyfob_store_file=warn"
+    };
     let format = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)

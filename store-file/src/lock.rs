@@ -69,11 +69,7 @@ impl Lock {
     }
 
     /// [`take`](Self::take), for a lock that may be another tool's, and with another patience.
-    pub(crate) async fn take_of(
-        path: PathBuf,
-        whose: Whose,
-        patience: Duration,
-    ) -> Result<Self, StoreError> {
+    pub(crate) async fn take_of(path: PathBuf, whose: Whose, patience: Duration) -> Result<Self, StoreError> {
         if let Some(lock) = Self::try_take_of(&path, whose)? {
             return Ok(lock);
         }

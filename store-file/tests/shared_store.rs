@@ -223,7 +223,9 @@ fn a_writer_killed_at_any_step_leaves_the_old_login_or_the_new_one() {
             }
             actor.kill();
             let found = run(load(&store)).map(|(record, _)| told(&record));
-            let before = !seen.iter().any(|at| at == "renamed" || at == "removed") && at != "renamed" && at != "removed";
+            let before = !seen.iter().any(|at| at == "renamed" || at == "removed")
+                && at != "renamed"
+                && at != "removed";
             seen.push(at);
             match found {
                 Some((1, true)) => assert!(before, "{role}, {seen:?}: the old login came back"),
@@ -234,8 +236,15 @@ fn a_writer_killed_at_any_step_leaves_the_old_login_or_the_new_one() {
             }
             let begun = Instant::now();
             run(put(&store, Some(&numbered(3))));
-            assert_eq!(run(load(&store)).map(|(record, _)| told(&record)), Some((3, true)), "{role}, {seen:?}");
-            assert!(begun.elapsed() < Duration::from_secs(1), "{role}, {seen:?}: something waited for the dead");
+            assert_eq!(
+                run(load(&store)).map(|(record, _)| told(&record)),
+                Some((3, true)),
+                "{role}, {seen:?}"
+            );
+            assert!(
+                begun.elapsed() < Duration::from_secs(1),
+                "{role}, {seen:?}: something waited for the dead"
+            );
         }
         let both = if role == "save" { "renamed" } else { "removed" };
         assert_eq!(seen.iter().filter(|at| *at == both).count(), 2, "{seen:?}");
@@ -285,9 +294,9 @@ async fn a_stranger_that_writes_just_before_ours_is_a_conflict() {
     let path = folder.path().join(NAME);
     let version = put(&store(folder.path()), Some(&numbered(1))).await;
     let theirs = path.clone();
-    let file = SharedFile::at("a file of lines", &path).unwrap().at_each_step(move |at| {
-        if at == "synced" { fs::write(&theirs, "8\n\n.\n") } else { Ok(()) }
-    });
+    let file = SharedFile::at("a file of lines", &path)
+        .unwrap()
+        .at_each_step(move |at| if at == "synced" { fs::write(&theirs, "8\n\n.\n") } else { Ok(()) });
     let saved = SharedStore::new(Lines, file).save(&key(), Some(&numbered(2)), Some(&version), None).await;
     let Saved::Conflict(Some((record, _))) = saved.unwrap() else { panic!("a stranger's token was lost") };
     assert_eq!(told(&record), (8, false));

@@ -48,8 +48,8 @@ const RULES: &[Rule] = &[
         demand: Demand::Without(&[OPENSSL]),
     },
     Rule {
-        what: "full has no OpenSSL",
-        selection: "--package keyfob --no-default-features --features full",
+        what: "NeMo, static tokens and a browser login have no OpenSSL",
+        selection: "--package keyfob --no-default-features --features browser,cli,middleware,nemo,rustls,static,store-file",
         demand: Demand::Without(&[OPENSSL]),
     },
     Rule {
@@ -81,6 +81,21 @@ const RULES: &[Rule] = &[
         what: "provider-static is on auth-core and store-file",
         selection: "--package keyfob-provider-static --all-features",
         demand: Demand::OfOurs(&["keyfob-auth-core", "keyfob-store-file"]),
+    },
+    Rule {
+        what: "provider-keycloak is on provider-oidc and store-file",
+        selection: "--package keyfob-provider-keycloak --all-features",
+        demand: Demand::OfOurs(&["keyfob-auth-core", "keyfob-provider-oidc", "keyfob-store-file"]),
+    },
+    Rule {
+        what: "provider-nemo is on provider-oidc and store-file",
+        selection: "--package keyfob-provider-nemo --all-features",
+        demand: Demand::OfOurs(&["keyfob-auth-core", "keyfob-provider-oidc", "keyfob-store-file"]),
+    },
+    Rule {
+        what: "provider-sfapi is on provider-oidc",
+        selection: "--package keyfob-provider-sfapi --all-features",
+        demand: Demand::OfOurs(&["keyfob-auth-core", "keyfob-provider-oidc"]),
     },
     Rule {
         what: "provider-oidc is on auth-core",

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::{Command, ExitStatus, Stdio};
 
+use crate::openssl;
+
 /// A command, shown as it is run.
 #[derive(Clone, Debug)]
 pub(crate) struct Invocation {
@@ -17,7 +19,7 @@ pub(crate) struct Invocation {
 impl Invocation {
     /// `cargo` with arguments that are separated by spaces.
     pub(crate) fn cargo(arguments: &str) -> Self {
-        Self::new("cargo", arguments)
+        Self::new("cargo", &openssl::complete(arguments))
     }
 
     /// `git` with arguments that are separated by spaces.

@@ -8,6 +8,7 @@ mod dependencies;
 mod invocation;
 mod lints;
 mod manifest;
+mod openssl;
 mod report;
 mod test_runs;
 mod text;

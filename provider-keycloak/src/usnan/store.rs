@@ -61,7 +61,8 @@ impl UsnanStore {
             named("XDG_DATA_HOME").or_else(|| home(".local/share"))
         };
         data.map(|data| data.join("usnan").join("tokens.json")).ok_or_else(|| {
-            let message = "there is no home folder where the USNAN SDK's tokens could be: set HOME, or name the file";
+            let message =
+                "there is no home folder where the USNAN SDK's tokens could be: set HOME, or name the file";
             StoreError::new(StoreErrorKind::Unavailable, message)
         })
     }

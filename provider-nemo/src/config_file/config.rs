@@ -29,7 +29,10 @@ impl<'n, 't> Config<'n, 't> {
             }
             names.sort_unstable();
             if let Some(twice) = names.windows(2).find(|pair| pair.first() == pair.last()) {
-                return Err(format!("two {list} are called {:?}", twice.first().copied().unwrap_or_default()));
+                return Err(format!(
+                    "two {list} are called {:?}",
+                    twice.first().copied().unwrap_or_default()
+                ));
             }
         }
         if root.find("contexts")?.is_none() && !config.items("users")?.is_empty() {

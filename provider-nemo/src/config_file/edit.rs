@@ -82,14 +82,17 @@ pub(super) fn append(text: &str, map: Option<&Node<'_>>, key: &str, lines: &[&st
             let first = items.first().map(|item| item.start).unwrap_or_default();
             let before = text.get(line_start(text, first)..first).unwrap_or_default();
             let indent = before.trim_end_matches([' ', '-']);
-            let dash = before.find('-').filter(|_| indent.is_empty()).ok_or_else(|| {
-                format!("the items of `{key}` are written in a way that is not extended")
-            })?;
+            let dash = before
+                .find('-')
+                .filter(|_| indent.is_empty())
+                .ok_or_else(|| format!("the items of `{key}` are written in a way that is not extended"))?;
             let end = after_line(text, list.end);
             let fresh = if text.get(..end).is_some_and(|before| before.ends_with('\n')) { "" } else { eol };
             Ok(splice(text, end..end, &[fresh, &item(&" ".repeat(dash))]))
         }
-        kind if list.is_null() || matches!(kind, Kind::List { items, .. } if items.is_empty() && !list.decorated) => {
+        kind if list.is_null()
+            || matches!(kind, Kind::List { items, .. } if items.is_empty() && !list.decorated) =>
+        {
             let colon = colon(text, name)?;
             let end = list.end.max(colon);
             let comment = text.get(end..line_end(text, end)).unwrap_or_default().trim();
@@ -145,7 +148,8 @@ fn colon(text: &str, name_end: usize) -> Result<usize, String> {
 }
 
 fn splice(text: &str, place: Range<usize>, parts: &[&str]) -> Zeroizing<String> {
-    let (before, after) = (text.get(..place.start).unwrap_or_default(), text.get(place.end..).unwrap_or_default());
+    let (before, after) =
+        (text.get(..place.start).unwrap_or_default(), text.get(place.end..).unwrap_or_default());
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut new = Zeroizing::new(String::with_capacity(before.len() + length + after.len()));
     new.push_str(before);
@@ -174,7 +178,11 @@ fn column(text: &str, place: usize) -> usize {
 }
 
 fn line_break(text: &str) -> &'static str {
-    if text.find('\n').is_some_and(|at| text.get(..at).is_some_and(|line| line.ends_with('\r'))) { "\r\n" } else { "\n" }
+    if text.find('\n').is_some_and(|at| text.get(..at).is_some_and(|line| line.ends_with('\r'))) {
+        "\r\n"
+    } else {
+        "\n"
+    }
 }
 
 #[cfg(test)]
@@ -205,11 +213,15 @@ mod tests {
             ("users: [{token: old, name: u}]\n", "users: [{token: new, name: u}]\n"),
             ("users:\n- token:\n  name: u\n", "users:\n- token: new\n  name: u\n"),
             ("users:\n- token: null\n  name: u\n", "users:\n- token: new\n  name: u\n"),
+            ("users:\n- token: # c\n\n  name: u\n", "users:\n- token: new # c\n\n  name: u\n"),
             ("users:\n- token: |\n    a\n    b\n  name: u\n", "users:\n- token: new\n  name: u\n"),
             ("users:\n- token: a\n    b\n  name: u\n", "users:\n- token: new\n  name: u\n"),
             ("users:\n- token: [a, b]\n  name: u\n", "users:\n- token: new\n  name: u\n"),
             ("users:\n- \"token\" : a\n  name: u\n", "users:\n- \"token\" : new\n  name: u\n"),
-            ("# ü\nusers:\n- name: o\n  token: o\n- {token: old,name: u}\n", "# ü\nusers:\n- name: o\n  token: o\n- {token: new,name: u}\n"),
+            (
+                "# ü\nusers:\n- name: o\n  token: o\n- {token: old,name: u}\n",
+                "# ü\nusers:\n- name: o\n  token: o\n- {token: new,name: u}\n",
+            ),
         ] {
             assert_eq!(edited(text, |text, user| set(text, user, "token", "new", &[])), new);
         }
@@ -222,24 +234,37 @@ mod tests {
             ("users:\n-   more: 1\n    name: u", "users:\n-   more: 1\n    name: u\n    token: new"),
             ("users:\r\n  - name: u\r\nx: 1\r\n", "users:\r\n  - name: u\r\n    token: new\r\nx: 1\r\n"),
             ("users: [{name: u, more: 1}]\n", "users: [{name: u, token: new, more: 1}]\n"),
-            ("users:\n- name: |-\n    u\n  more: 1\n", "users:\n- name: |-\n    u\n  token: new\n  more: 1\n"),
+            (
+                "users:\n- name: |-\n    u\n  more: 1\n",
+                "users:\n- name: |-\n    u\n  token: new\n  more: 1\n",
+            ),
         ] {
             assert_eq!(edited(text, |text, user| set(text, user, "token", "new", &["type", "name"])), new);
         }
         let after_all = "users:\n- name: u\n  more: 1\n";
-        assert_eq!(edited(after_all, |text, user| set(text, user, "token", "t", &["no"])), format!("{after_all}  token: t\n"));
+        assert_eq!(
+            edited(after_all, |text, user| set(text, user, "token", "t", &["no"])),
+            format!("{after_all}  token: t\n")
+        );
     }
 
     #[test]
     fn a_pair_is_removed_with_its_lines_and_nothing_else() {
         for (text, new) in [
-            ("users:\n- name: u\n  # above\n  token: t # c\n  # below\n  more: 1\n", "users:\n- name: u\n  # above\n  # below\n  more: 1\n"),
+            (
+                "users:\n- name: u\n  # above\n  token: t # c\n  # below\n  more: 1\n",
+                "users:\n- name: u\n  # above\n  # below\n  more: 1\n",
+            ),
             ("users:\n- name: u\n  token: t", "users:\n- name: u\n"),
-            ("users:\n  - token: t # c\n    # between\n    name: u\n", "users:\n    # between\n  - name: u\n"),
+            (
+                "users:\n  - token: t # c\n    # between\n    name: u\n",
+                "users:\n    # between\n  - name: u\n",
+            ),
             ("users:\n- name: u\n  token: >\n    a\n\n    b\n  more: 1\n", "users:\n- name: u\n  more: 1\n"),
             ("users: [{name: u, token: t}, 2]\n", "users: [{name: u}, 2]\n"),
             ("users: [{token: t, name: u}, 2]\n", "users: [{name: u}, 2]\n"),
             ("users:\n- name: u\n  token:\n  more: 1\n", "users:\n- name: u\n  more: 1\n"),
+            ("users:\n- name: u\n  token: # c\n  # d\n  more: 1\n", "users:\n- name: u\n  # d\n  more: 1\n"),
             ("users:\n- name: u\n", "users:\n- name: u\n"),
         ] {
             assert_eq!(edited(text, |text, user| remove(text, user, "token")), new);
@@ -257,7 +282,10 @@ mod tests {
             ("list: # c\nx: 1\n", "list: # c\n- a: 1\n  b: 2\nx: 1\n"),
             ("list:\nx: 1\n", "list:\n- a: 1\n  b: 2\nx: 1\n"),
             ("list: ~\nx: 1\n", "list:\n- a: 1\n  b: 2\nx: 1\n"),
-            ("list:\n  - o: 'x' # c\n# after\nx: 1\n", "list:\n  - o: 'x' # c\n  - a: 1\n    b: 2\n# after\nx: 1\n"),
+            (
+                "list:\n  - o: 'x' # c\n# after\nx: 1\n",
+                "list:\n  - o: 'x' # c\n  - a: 1\n    b: 2\n# after\nx: 1\n",
+            ),
             ("list:\n- o: {}", "list:\n- o: {}\n- a: 1\n  b: 2\n"),
             ("x: 1\r\nlist:\r\n- o: 1\r\n", "x: 1\r\nlist:\r\n- o: 1\r\n- a: 1\r\n  b: 2\r\n"),
         ] {

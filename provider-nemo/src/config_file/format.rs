@@ -78,7 +78,8 @@ impl TokenFormat for NemoFormat {
         if held.refresh_token.is_some() {
             record.login.get_or_insert_with(Login::default).refresh_token.clone_from(&held.refresh_token);
         }
-        if let Some(token) = held.access_token.as_ref().filter(|token| rest.is_none() && token.expose_secret() != EXPIRED)
+        if let Some(token) =
+            held.access_token.as_ref().filter(|token| rest.is_none() && token.expose_secret() != EXPIRED)
         {
             record.put_token(as_stored(token));
         }
@@ -129,7 +130,9 @@ impl NemoFormat {
         if config.item("contexts", context)?.is_some() {
             return Ok(Zeroizing::new(old.to_owned()));
         }
-        if context.is_empty() || !context.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+        if context.is_empty()
+            || !context.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        {
             return Err(format!("the context {context:?} cannot be made: use letters, digits, `-` and `_`"));
         }
         let cluster = config.name_of(context, "cluster")?;
@@ -148,14 +151,17 @@ impl NemoFormat {
                      it with the platform's own client"
                 ));
             };
-            let (name, url) = (format!("name: {}", *cluster_name), format!("base_url: {}", *edit::scalar(base_url)));
+            let (name, url) =
+                (format!("name: {}", *cluster_name), format!("base_url: {}", *edit::scalar(base_url)));
             text = changed(&text, |text, config| {
                 edit::append(text, config.0, "clusters", &[&name, &url, "metadata: {}"])
             })?;
         }
         if has_user.is_none() {
             let name = format!("name: {}", *user_name);
-            text = changed(&text, |text, config| edit::append(text, config.0, "users", &["type: no-auth", &name]))?;
+            text = changed(&text, |text, config| {
+                edit::append(text, config.0, "users", &["type: no-auth", &name])
+            })?;
         }
         let (cluster, user) = (format!("cluster: {}", *cluster_name), format!("user: {}", *user_name));
         let lines = [
@@ -219,7 +225,9 @@ impl NemoFormat {
     }
 
     fn is_same(&self, list: &str, old: &Node<'_>, new: &Node<'_>) -> bool {
-        let ours = |node: &Node<'_>| list == "users" && matches!(node.get("name"), Ok(Some(name)) if name.text() == Some(&self.user));
+        let ours = |node: &Node<'_>| {
+            list == "users" && matches!(node.get("name"), Ok(Some(name)) if name.text() == Some(&self.user))
+        };
         if !(ours(old) && ours(new)) {
             return old.says(new);
         }

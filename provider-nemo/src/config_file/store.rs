@@ -201,10 +201,14 @@ fn resolve(content: &[u8], wanted: Option<&str>) -> Result<Option<Resolved>, Str
         return Ok(contexts.is_empty().then(|| Resolved::absent(DEFAULT_CONTEXT.to_owned())));
     };
     let Some(found) = config.item("contexts", context)? else {
-        return Ok(Some(Resolved { user: config.name_of(context, "user")?, ..Resolved::absent(context.to_owned()) }));
+        return Ok(Some(Resolved {
+            user: config.name_of(context, "user")?,
+            ..Resolved::absent(context.to_owned())
+        }));
     };
     let user = config.name_of(context, "user")?;
-    let cluster = config.item("clusters", &config.name_of(context, "cluster")?)?.ok_or("a cluster is not there")?;
+    let cluster =
+        config.item("clusters", &config.name_of(context, "cluster")?)?.ok_or("a cluster is not there")?;
     let base_url = optional(cluster, "base_url")?.ok_or_else(|| "a cluster has no `base_url`".to_owned())?;
     let connection = Connection {
         context: context.to_owned(),

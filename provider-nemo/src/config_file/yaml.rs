@@ -160,7 +160,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Node<'_>>, String> {
             Event::MappingEnd | Event::SequenceEnd => {
                 let Some(Open { mut node, .. }) = open.pop() else { continue };
                 node.end = match &node.kind {
-                    Kind::Map { flow: true, .. } | Kind::List { flow: true, .. } => end,
+                    Kind::Map { flow: true, .. } | Kind::List { flow: true, .. } => start + 1, // its bracket
                     Kind::Map { pairs, .. } => pairs.last().map_or(node.start, |(_, value)| value.end),
                     Kind::List { items, .. } => items.last().map_or(node.start, |item| item.end),
                     _ => node.end,
@@ -184,11 +184,17 @@ struct Open<'t> {
 }
 
 impl<'t> Open<'t> {
-    fn take(&mut self, child: Node<'t>) {
+    fn take(&mut self, mut child: Node<'t>) {
         match &mut self.node.kind {
             Kind::List { items, .. } => items.push(child),
             Kind::Map { pairs, .. } => match self.key.take() {
-                Some(key) => pairs.push((key, child)),
+                Some(key) => {
+                    // Of nothing, the parser tells where the next thing is.
+                    if child.start == child.end && matches!(child.kind, Kind::Scalar { .. }) {
+                        (child.start, child.end) = (key.end, key.end);
+                    }
+                    pairs.push((key, child));
+                }
                 None => self.key = Some(child),
             },
             Kind::Scalar { .. } | Kind::Alias => {}
@@ -217,7 +223,8 @@ fn scalar_end(text: &str, start: usize, end: usize, style: ScalarStyle) -> usize
         ScalarStyle::DoubleQuoted => b'"',
         _ => return start + text.get(start..end).unwrap_or_default().trim_end().len(),
     };
-    let mut bytes = text.bytes().enumerate().skip(start).skip_while(|(_, byte)| *byte != quote).skip(1).peekable();
+    let mut bytes =
+        text.bytes().enumerate().skip(start).skip_while(|(_, byte)| *byte != quote).skip(1).peekable();
     while let Some((place, byte)) = bytes.next() {
         let doubled = quote == b'\'' && bytes.peek().is_some_and(|(_, next)| *next == quote);
         match byte {
@@ -274,7 +281,7 @@ mod tests {
 
     #[test]
     fn values_are_where_the_tree_says() {
-        let text = "# ä\n\"a\": \"x \\\" ü\" # c\nb:   'it''s'  \nc: plain text # c\nd:\n  - [1, \"2\" ]\n  - {e: f , g: 'h'}\n\
+        let text = "# ä\n\"a\": \"x \\\" ü\" # c\nb:   'it''s'  \nc: plain text # c\nd:\n  - [1, \"2\" ]\n  - {e: f , g: 'h'} # c\n\
                     i: |\n  block\n  more\nj: >-\n   folded\n\nk: many\n   lines\nl:\nm: ~\n";
         let root = parse(text).unwrap().unwrap();
         let mut found = Vec::new();
@@ -326,9 +333,10 @@ mod tests {
 
     #[test]
     fn a_mebibyte_of_anything_is_done_with_soon() {
-        for piece in
-            ["a: ", "- ", "[", "{", "? ", "a: b\n", "\"", "'", "&a ", "*a ", "!", "a\n", "#", "|\n", ": ", "ä", "\\", "[a,"]
-        {
+        for piece in [
+            "a: ", "- ", "[", "{", "? ", "a: b\n", "\"", "'", "&a ", "*a ", "!", "a\n", "#", "|\n", ": ",
+            "ä", "\\", "[a,",
+        ] {
             let text = piece.repeat(1024 * 1024 / piece.len());
             let begun = Instant::now();
             let _ = parse(&text);

@@ -148,7 +148,10 @@ fn not_bound(failures: Vec<(&str, io::Error)>) -> AuthError {
     let list = list.join("; ");
     if in_use {
         let what = "no port of the redirect URIs is free";
-        AuthError::new(ErrorKind::Transient, format!("{what} ({list}); end what uses it, or configure another"))
+        AuthError::new(
+            ErrorKind::Transient,
+            format!("{what} ({list}); end what uses it, or configure another"),
+        )
     } else {
         AuthError::configuration(format!("the browser's way back cannot be listened at ({list})"))
     }
@@ -162,7 +165,9 @@ async fn visit(
     pending: Arc<Pending>,
 ) -> Option<(SecretString, Connection)> {
     match timeout(PATIENCE, connection.read(&address)).await {
-        Ok(Ok(Some(Ok(answer)))) if callback::state_of(&answer).is_some_and(|state| pending.is_answered_by(&state)) => {
+        Ok(Ok(Some(Ok(answer))))
+            if callback::state_of(&answer).is_some_and(|state| pending.is_answered_by(&state)) =>
+        {
             return Some((answer, connection));
         }
         Ok(Ok(Some(Ok(_)))) => {

@@ -20,11 +20,11 @@ use keyfob_auth_core::{
 };
 use tokio::time::timeout;
 
+pub use self::page::escape_html;
 use self::{
     listener::{Connection, Listener},
     surroundings::{Elsewhere, Surroundings},
 };
-pub use self::page::escape_html;
 pub use crate::grant::authorization_code::Pending;
 use crate::{Oidc, config::ResponseMode, metadata::Which};
 

@@ -57,8 +57,15 @@ mod named {
         for command in commands(programs, url, |program| program.is_file()) {
             match run(&command) {
                 Ok(status) if status.success() => return Ok(()),
-                Ok(status) => return Err(format!("the browser {command:?} of `BROWSER` failed ({status})", command = command[0])),
-                Err(error) => last = Some(format!("the browser {:?} of `BROWSER` does not start: {error}", command[0])),
+                Ok(status) => {
+                    return Err(format!(
+                        "the browser {command:?} of `BROWSER` failed ({status})",
+                        command = command[0]
+                    ));
+                }
+                Err(error) => {
+                    last = Some(format!("the browser {:?} of `BROWSER` does not start: {error}", command[0]))
+                }
             }
         }
         Err(last.unwrap_or_else(|| "`BROWSER` names no program".to_owned()))
@@ -84,7 +91,8 @@ mod named {
         }
         let Some(text) = programs.to_str() else { return whole() };
         let line = |line: &str| -> Vec<OsString> {
-            let mut words: Vec<String> = line.split_whitespace().map(|word| word.replace("%s", url)).collect();
+            let mut words: Vec<String> =
+                line.split_whitespace().map(|word| word.replace("%s", url)).collect();
             if !line.contains("%s") {
                 words.push(url.to_owned());
             }
@@ -106,7 +114,10 @@ mod named {
                 ("a program".to_owned(), vec![vec!["a program", url]]),
                 ("firefox --new-window".to_owned(), vec![vec!["firefox", "--new-window", url]]),
                 ("open --url=%s -b".to_owned(), vec![vec!["open", "--url=https://idp.example/?a=%73", "-b"]]),
-                (["first", "second -x"].join(&separator), vec![vec!["first", url], vec!["second", "-x", url]]),
+                (
+                    ["first", "second -x"].join(&separator),
+                    vec![vec!["first", url], vec!["second", "-x", url]],
+                ),
                 (separator.clone(), vec![]),
                 (" ".to_owned(), vec![]),
             ] {

@@ -148,7 +148,10 @@ mod tests {
     fn a_hostile_message_is_text() {
         let page = OwnPage.render(Err(&AuthError::refused(HOSTILE)));
         assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("'x'"), "{page}");
-        assert!(page.contains("&lt;/p&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&gt;"), "{page}");
+        assert!(
+            page.contains("&lt;/p&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&gt;"),
+            "{page}"
+        );
         assert!(!page.contains(['\u{0}', '\u{1b}']), "{page}");
     }
 
@@ -162,9 +165,12 @@ mod tests {
         ] {
             assert!(page.starts_with("<!doctype html>\n<html lang=\"en\">") && page.ends_with("</html>\n"));
             assert!(page.contains(&format!("<title>{heading}</title>")), "{page}");
-            assert!(page.contains(&format!("<h1>{heading}</h1>")) && page.contains(&format!("role=\"{role}\"")));
+            assert!(
+                page.contains(&format!("<h1>{heading}</h1>")) && page.contains(&format!("role=\"{role}\""))
+            );
             for loads in ["http", "src=", "url(", "@import", "<script", "<form", "on"] {
-                let found = page.split(['<', '>']).skip(1).step_by(2).any(|tag| tag.contains(&format!(" {loads}")));
+                let found =
+                    page.split(['<', '>']).skip(1).step_by(2).any(|tag| tag.contains(&format!(" {loads}")));
                 assert!(!found, "{loads}: {page}");
             }
             assert!(!page.contains("//") && !page.contains("url("), "nothing from elsewhere: {page}");

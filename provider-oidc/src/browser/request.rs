@@ -186,16 +186,21 @@ mod tests {
     fn get_and_post_bring_an_answer() {
         let head = "GET /callback?code=c&state=s HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n";
         assert_eq!(read(&format!("{head}\r\n")), Ok(Some("code=c&state=s".into())));
-        assert_eq!(read(&format!("{head}Cookie: a=b\r\nAccept: */*\r\n\r\n")), Ok(Some("code=c&state=s".into())));
+        assert_eq!(
+            read(&format!("{head}Cookie: a=b\r\nAccept: */*\r\n\r\n")),
+            Ok(Some("code=c&state=s".into()))
+        );
         assert_eq!(read(&format!("GET /callback HTTP/1.1\r\n{HOST}\r\n")), Ok(Some(String::new())));
-        for kind in ["application/x-www-form-urlencoded", "Application/X-WWW-Form-URLEncoded; charset=utf-8"] {
+        for kind in ["application/x-www-form-urlencoded", "Application/X-WWW-Form-URLEncoded; charset=utf-8"]
+        {
             let post = format!(
                 "POST /callback?code=other HTTP/1.1\r\n{HOST}content-type: {kind}\r\ncontent-length: 14\r\n\r\ncode=c&state=s"
             );
             assert_eq!(read(&post), Ok(Some("code=c&state=s".into())), "the form, not the query");
         }
         assert_eq!(read(head), Ok(None), "the head is not whole");
-        let short = format!("POST /callback HTTP/1.1\r\n{HOST}{FORM}Content-Length: 15\r\n\r\ncode=c&state=s");
+        let short =
+            format!("POST /callback HTTP/1.1\r\n{HOST}{FORM}Content-Length: 15\r\n\r\ncode=c&state=s");
         assert_eq!(read(&short), Ok(None), "the body is not whole");
     }
 
@@ -223,10 +228,7 @@ mod tests {
             (post("Content-Type: application/json\r\nContent-Length: 14\r\n"), Refusal::NoForm),
             (post(FORM), Refusal::NoLength),
             (post(&format!("{FORM}Transfer-Encoding: chunked\r\n")), Refusal::NoLength),
-            (
-                post(&format!("{FORM}Transfer-Encoding: chunked\r\nContent-Length: 14\r\n")),
-                Refusal::NoLength,
-            ),
+            (post(&format!("{FORM}Transfer-Encoding: chunked\r\nContent-Length: 14\r\n")), Refusal::NoLength),
             (post(&format!("{FORM}Content-Length: -1\r\n")), Refusal::Malformed),
             (post(&format!("{FORM}Content-Length: +14\r\n")), Refusal::Malformed),
             (post(&format!("{FORM}Content-Length: 14\r\nContent-Length: 15\r\n")), Refusal::Malformed),

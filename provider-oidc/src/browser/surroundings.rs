@@ -47,8 +47,7 @@ impl Surroundings {
             container: any(&["KUBERNETES_SERVICE_HOST"])
                 || exists("/.dockerenv")
                 || exists("/run/.containerenv"),
-            wsl: any(&["WSL_DISTRO_NAME", "WSL_INTEROP"])
-                || exists("/proc/sys/fs/binfmt_misc/WSLInterop"),
+            wsl: any(&["WSL_DISTRO_NAME", "WSL_INTEROP"]) || exists("/proc/sys/fs/binfmt_misc/WSLInterop"),
             display: shows_windows || any(&["DISPLAY", "WAYLAND_DISPLAY"]),
         }
     }
@@ -117,13 +116,7 @@ mod tests {
             ("Podman", &[], &["/run/.containerenv"], false, Err(Elsewhere::Container)),
             ("Kubernetes", &[("KUBERNETES_SERVICE_HOST", "10.0.0.1")], &[], false, Err(Elsewhere::Container)),
             ("WSL", &[("WSL_DISTRO_NAME", "Debian"), ("DISPLAY", ":0")], &[], false, Err(Elsewhere::Wsl)),
-            (
-                "WSL by its file",
-                &[],
-                &["/proc/sys/fs/binfmt_misc/WSLInterop"],
-                false,
-                Err(Elsewhere::Wsl),
-            ),
+            ("WSL by its file", &[], &["/proc/sys/fs/binfmt_misc/WSLInterop"], false, Err(Elsewhere::Wsl)),
             ("CI", &[("CI", "true"), ("DISPLAY", ":99")], &[], false, Err(Elsewhere::Ci)),
             ("not CI", &[("CI", "false"), ("DISPLAY", ":0")], &[], false, Ok(())),
             (

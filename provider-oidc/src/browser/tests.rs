@@ -152,7 +152,10 @@ async fn auto_asks_for_the_address_where_nothing_else_is_left() {
     auto(&build(client(&server)), &over_ssh(), &alice).await.unwrap();
     assert_eq!((codes_used(&server), server.counters().codes_issued), ((1, 0), 1));
     let said = alice.prompts();
-    assert!(matches!(&said[..], [Prompt::OpenUrl { .. }, Prompt::Progress(_), Prompt::Progress(_)]), "{said:?}");
+    assert!(
+        matches!(&said[..], [Prompt::OpenUrl { .. }, Prompt::Progress(_), Prompt::Progress(_)]),
+        "{said:?}"
+    );
     assert!(!format!("{:?}", &said[1..]).contains("marker"), "{said:?}");
 }
 

@@ -64,6 +64,8 @@ pub struct OidcBuilder {
     pub(super) extra: Vec<(String, String)>,
     pub(super) label: String,
     pub(super) dpop: bool,
+    pub(super) id_tokens: bool,
+    pub(super) scope_on_poll: bool,
     // A login with a browser.
     pub(super) redirect_uris: Vec<String>,
     pub(super) response_mode: Option<ResponseMode>,
@@ -110,7 +112,9 @@ impl NetworkSettings {
             Some(none) if none == "none" => Proxy::None,
             Some(url) => match url::Url::parse(&url) {
                 Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => Proxy::At(url),
-                _ => return Err(Wrong::new("proxy", "must be the http or https URL of a proxy, or \"none\"")),
+                _ => {
+                    return Err(Wrong::new("proxy", "must be the http or https URL of a proxy, or \"none\""));
+                }
             },
         };
         Ok(Network {
@@ -146,6 +150,8 @@ impl OidcBuilder {
             extra: Vec::new(),
             label: String::new(),
             dpop: false,
+            id_tokens: true,
+            scope_on_poll: false,
             redirect_uris: Vec::new(),
             response_mode: None,
             pushed: None,
@@ -368,6 +374,20 @@ impl OidcBuilder {
     /// feature `jose`.
     pub fn dpop(mut self, bound: bool) -> Self {
         self.dpop = bound;
+        self
+    }
+
+    /// Whether ID tokens are read: unsaid, they are, and one that does not hold is refused. A product whose own clients pass
+    /// over them, and whose issuer clients need not be able to reach, says no; who signed in is then for it to tell.
+    pub fn id_tokens(mut self, read: bool) -> Self {
+        self.id_tokens = read;
+        self
+    }
+
+    /// Whether each poll of a device login repeats the scopes (RFC 8628 section 3.4 has none there), for servers that forget
+    /// them. Unsaid: not.
+    pub fn scope_on_poll(mut self, repeated: bool) -> Self {
+        self.scope_on_poll = repeated;
         self
     }
 

@@ -11,11 +11,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use keyfob_auth_core::Scopes;
 
+pub(crate) use self::redirect::RedirectUri;
 pub use self::{
     builder::{OidcBuilder, ResponseMode},
     flow::Flow,
 };
-pub(crate) use self::redirect::RedirectUri;
 use crate::{
     assertion::AssertionOptions,
     callback::SecretCallback,
@@ -91,6 +91,8 @@ pub(crate) struct Config {
     pub(crate) extra: Vec<(String, String)>,
     pub(crate) label: String,
     pub(crate) dpop: bool,
+    pub(crate) id_tokens: bool,
+    pub(crate) scope_on_poll: bool,
     pub(crate) browser: Browser,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<SecretCallback>,
@@ -205,6 +207,8 @@ impl Config {
             extra: builder.extra,
             label,
             dpop: builder.dpop,
+            id_tokens: builder.id_tokens,
+            scope_on_poll: builder.scope_on_poll,
             browser: Browser {
                 redirect_uris: redirect_uris.map_err(|what| Wrong { key: "redirect_uri", what })?,
                 response_mode: builder.response_mode.unwrap_or_default(),
@@ -275,10 +279,8 @@ fn client(builder: &OidcBuilder, keys: Option<&Keys>) -> Result<Client, Wrong> {
         (Some(_), None, _) => ClientAuth::ClientSecretBasic,
         (None, None, _) => ClientAuth::None,
     });
-    let needed = |key: &'static str| Wrong {
-        key,
-        what: format!("is needed for client_auth = {:?}", method.as_str()),
-    };
+    let needed =
+        |key: &'static str| Wrong { key, what: format!("is needed for client_auth = {:?}", method.as_str()) };
     let secret = || secret.cloned().ok_or_else(|| needed("client_secret"));
     if builder.client_secret.is_some() {
         match method {
@@ -308,7 +310,10 @@ fn client(builder: &OidcBuilder, keys: Option<&Keys>) -> Result<Client, Wrong> {
         },
         #[cfg(not(feature = "jose"))]
         ClientAuth::ClientSecretJwt => {
-            return Err(Wrong::new("client_auth", "needs keyfob's feature `jose`, which this build does not have"));
+            return Err(Wrong::new(
+                "client_auth",
+                "needs keyfob's feature `jose`, which this build does not have",
+            ));
         }
         ClientAuth::PrivateKeyJwt => match (&builder.client_assertion, keys) {
             (Some(assertion), _) => Proof::Federated(assertion.clone()),
@@ -327,18 +332,15 @@ fn client(builder: &OidcBuilder, keys: Option<&Keys>) -> Result<Client, Wrong> {
 
 /// Whether the flow has what it needs.
 fn needs(builder: &OidcBuilder, flow: Flow, client: &Client, keys: bool) -> Result<(), Wrong> {
-    let missing = |key: &'static str| Wrong {
-        key,
-        what: format!("is needed for the {} flow", flow.as_str()),
-    };
+    let missing =
+        |key: &'static str| Wrong { key, what: format!("is needed for the {} flow", flow.as_str()) };
     match flow {
         Flow::ClientCredentials if !client.is_confidential() => Err(missing("client_secret")),
         Flow::Password if builder.username.is_none() => Err(missing("username")),
         Flow::Password if builder.password.is_none() => Err(missing("password")),
-        Flow::JwtBearer if builder.grant_assertion.is_none() && !keys => Err(Wrong::new(
-            "assertion",
-            "is needed for the jwt_bearer flow, or a `key` that signs one",
-        )),
+        Flow::JwtBearer if builder.grant_assertion.is_none() && !keys => {
+            Err(Wrong::new("assertion", "is needed for the jwt_bearer flow, or a `key` that signs one"))
+        }
         _ => Ok(()),
     }
 }

@@ -128,10 +128,7 @@ mod tests {
             ("HTTP://LocalHost/callback", None, "HTTP://LocalHost:8000/callback"),
         ] {
             let uri = RedirectUri::parse(text).unwrap();
-            assert_eq!(
-                (uri.as_str(), uri.port(), uri.with_port(8000).as_str()),
-                (text, port, at_8000)
-            );
+            assert_eq!((uri.as_str(), uri.port(), uri.with_port(8000).as_str()), (text, port, at_8000));
             assert!(uri.loopback().is_some(), "{text}");
         }
     }

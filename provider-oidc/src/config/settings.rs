@@ -6,11 +6,14 @@ use keyfob_auth_core::{
 };
 
 use super::{Config, Flow, OidcBuilder, ResponseMode, Wrong};
-use crate::{Oidc, assertion::AssertionAudience, callback::SecretCallback, client_auth::ClientAuth, metadata::Which};
+use crate::{
+    Oidc, assertion::AssertionAudience, callback::SecretCallback, client_auth::ClientAuth, metadata::Which,
+};
 
 impl Config {
     pub(crate) fn from_settings(settings: &Settings) -> Result<Self, AuthError> {
-        let builder = OidcBuilder::new(settings.require_string("issuer")?, settings.require_string("client_id")?);
+        let builder =
+            OidcBuilder::new(settings.require_string("issuer")?, settings.require_string("client_id")?);
         Self::check(builder.settings(settings)?).map_err(|Wrong { key, what }| settings.bad(key, &what))
     }
 }
@@ -46,7 +49,8 @@ impl OidcBuilder {
             }
         }
         self.dpop = settings.bool("dpop")?.unwrap_or(self.dpop);
-        self.network.authorities = settings.path("ca_file")?.map(SecretSource::File).or(self.network.authorities);
+        self.network.authorities =
+            settings.path("ca_file")?.map(SecretSource::File).or(self.network.authorities);
         self.network.certificate = settings.secret("certificate")?.or(self.network.certificate);
         self.network.certificate_key = settings.secret("certificate_key")?.or(self.network.certificate_key);
         self.network.proxy = settings.string("proxy")?.or(self.network.proxy);

@@ -16,9 +16,7 @@ fn settings(keys: &[(&str, Value)]) -> Settings {
         Value::String("app".into()),
         Some(3),
     );
-    keys.iter()
-        .enumerate()
-        .fold(base, |all, (n, (key, value))| all.with(*key, value.clone(), Some(4 + n)))
+    keys.iter().enumerate().fold(base, |all, (n, (key, value))| all.with(*key, value.clone(), Some(4 + n)))
 }
 
 fn text(value: &str) -> Value {
@@ -93,12 +91,12 @@ fn every_key_is_read() {
     assert!(matches!(config.client.proof, Proof::Post(_)));
     assert_eq!((config.flow, config.scopes.to_string().as_str()), (Flow::Device, "a b c"));
     assert_eq!(config.audiences, ["api"]);
-    for (which, url) in [(Which::Token, "t"), (Which::DeviceAuthorization, "d"), (Which::Revocation, "r")]
-    {
+    for (which, url) in [(Which::Token, "t"), (Which::DeviceAuthorization, "d"), (Which::Revocation, "r")] {
         assert_eq!(config.endpoint(which).unwrap().to_string(), format!("https://idp.example/{url}"));
     }
     assert_eq!(config.resources, ["https://a.example", "https://b.example"]);
-    let extra = [("organization", "x"), ("tag", "1"), ("tag", "2")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let extra =
+        [("organization", "x"), ("tag", "1"), ("tag", "2")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     assert_eq!(config.extra, extra);
     assert_eq!(config.authorization_details.as_deref(), Some("[]"));
     let browser = &config.browser;
@@ -148,10 +146,7 @@ fn mistakes_are_named_with_key_and_line() {
         (vec![("scopes", text("openid"))], "`scopes` must be a list"),
         (vec![("scopes", Value::List(vec![text("a\"b")]))], "`scopes` have characters"),
         (vec![("token_endpoint", text("http://idp.example/t"))], "`token_endpoint` must be an https URL"),
-        (
-            vec![("token_endpoint", text("https://idp.example/t#f"))],
-            "`token_endpoint` must have no fragment",
-        ),
+        (vec![("token_endpoint", text("https://idp.example/t#f"))], "`token_endpoint` must have no fragment"),
         (vec![("flow", text("password"))], "`username` is needed"),
         (vec![("flow", text("password")), ("username", text("a"))], "`password` is needed"),
         (vec![("flow", text("jwt_bearer"))], "`assertion` is needed for the jwt_bearer flow, or a `key`"),
@@ -167,10 +162,7 @@ fn mistakes_are_named_with_key_and_line() {
         (vec![("authorization_details", text("{}"))], "`authorization_details` must be a JSON array"),
         (vec![("proxy", text("proxy:3128"))], "`proxy` must be the http or https URL"),
         (
-            vec![(
-                "extra_parameters",
-                Value::Table(BTreeMap::from([("state".into(), (text("x"), None))])),
-            )],
+            vec![("extra_parameters", Value::Table(BTreeMap::from([("state".into(), (text("x"), None))])))],
             "`extra_parameters` cannot set `state`",
         ),
         (vec![("token_endpiont", text("https://idp.example/t"))], "did you mean `token_endpoint`"),

@@ -82,7 +82,13 @@ impl Oidc {
             Some(text) => RedirectUri::parse(text)
                 .map(|_| text.to_owned())
                 .map_err(|what| self.named(AuthError::configuration(format!("the redirect URI {what}"))))?,
-            None => self.config.browser.redirect_uris.first().map(|uri| uri.as_str().to_owned()).unwrap_or_default(),
+            None => self
+                .config
+                .browser
+                .redirect_uris
+                .first()
+                .map(|uri| uri.as_str().to_owned())
+                .unwrap_or_default(),
         };
         self.start_at(request, redirect_uri).await.map_err(|error| self.named(error))
     }
@@ -166,7 +172,12 @@ impl Oidc {
 
     /// The parameters of an authorization request (RFC 6749 section 4.1.1, OpenID Connect Core section 3.1.2.1), but for the
     /// client's id and the product's own.
-    fn authorization_request(&self, request: &LoginRequest, pending: &Pending, key: Option<&BindingKey>) -> Form {
+    fn authorization_request(
+        &self,
+        request: &LoginRequest,
+        pending: &Pending,
+        key: Option<&BindingKey>,
+    ) -> Form {
         let config = &self.config.browser;
         let challenge = request.token.challenge.as_ref();
         let first = |asked: Option<&String>, configured: &Option<String>| {
@@ -230,7 +241,9 @@ impl Oidc {
                 ));
             }
             Answer { state: None, .. } => {
-                return Err(AuthError::refused("the answer does not say to which login it belongs (`state`)"));
+                return Err(AuthError::refused(
+                    "the answer does not say to which login it belongs (`state`)",
+                ));
             }
             answer => self.judge(pending, answer)?,
         };
@@ -258,8 +271,10 @@ impl Oidc {
             Some(iss) if *iss != pending.issuer => {
                 // What it says is not in the message: that is on the page.
                 let iss: String = iss.chars().take(200).collect();
-                return Err(AuthError::refused("the answer is of another issuer (`iss`); nothing was sent to it")
-                    .with_source(io::Error::other(format!("it names {iss:?}"))));
+                return Err(AuthError::refused(
+                    "the answer is of another issuer (`iss`); nothing was sent to it",
+                )
+                .with_source(io::Error::other(format!("it names {iss:?}"))));
             }
             None if pending.iss_required => {
                 return Err(AuthError::refused(
@@ -270,15 +285,18 @@ impl Oidc {
         }
         if let Some(code) = answer.error {
             let kind = match code.as_str() {
-                "interaction_required" | "login_required" | "consent_required" | "account_selection_required" => {
-                    ErrorKind::InteractionRequired
-                }
+                "interaction_required"
+                | "login_required"
+                | "consent_required"
+                | "account_selection_required" => ErrorKind::InteractionRequired,
                 "temporarily_unavailable" | "server_error" => ErrorKind::Transient,
                 _ => ErrorKind::Refused,
             };
             let message = match code.as_str() {
                 "access_denied" => "the sign-in was denied",
-                "temporarily_unavailable" | "server_error" => "the server cannot sign anybody in at the moment",
+                "temporarily_unavailable" | "server_error" => {
+                    "the server cannot sign anybody in at the moment"
+                }
                 _ => "the server refused the browser login",
             };
             let error = AuthError::new(kind, message).with_oauth(code, answer.error_description);
@@ -303,7 +321,10 @@ pub(crate) fn read_pushed(reply: &Reply) -> Result<String, AuthError> {
     let uri = json::object::<Pushed>(&reply.body).and_then(|pushed| pushed.request_uri.0);
     match uri {
         Some(uri) if Url::parse(uri.expose_secret()).is_ok() => Ok(uri.expose_secret().to_owned()),
-        _ => Err(reply.error(AuthError::refused(format!("{what}: the server's answer holds no `request_uri`")))),
+        _ => {
+            Err(reply
+                .error(AuthError::refused(format!("{what}: the server's answer holds no `request_uri`"))))
+        }
     }
 }
 

@@ -55,7 +55,9 @@ impl Oidc {
         }));
         let polling = Polling::new(authorization.interval);
         let key = self.new_key()?;
-        let exchanged = self.poll(&authorization.device_code, polling, deadline, key.as_ref(), ui).await?;
+        let repeated = if self.config.scope_on_poll { scopes.to_string() } else { String::new() };
+        let asked = Poll { device_code: &authorization.device_code, scopes: &repeated, key: key.as_ref() };
+        let exchanged = self.poll(asked, polling, deadline, ui).await?;
         let sign_in = SignIn::satisfying(request.token.challenge.as_ref());
         self.signed_in(exchanged, scopes, key.as_ref(), sign_in).await
     }
@@ -86,17 +88,19 @@ impl Oidc {
                 &challenge.max_age.map(|age| age.as_secs().to_string()).unwrap_or_default(),
             );
         }
-        form.push_some("authorization_details", self.config.authorization_details.as_deref().unwrap_or_default());
+        form.push_some(
+            "authorization_details",
+            self.config.authorization_details.as_deref().unwrap_or_default(),
+        );
         read(&self.post_authenticated(&endpoint, form).await?)
     }
 
     /// Asks for the token at the pace that the server sets; never twice at once.
     async fn poll(
         &self,
-        device_code: &SecretString,
+        asked: Poll<'_>,
         mut polling: Polling,
         deadline: Instant,
-        key: Option<&BindingKey>,
         ui: &dyn Interaction,
     ) -> Result<Exchanged, AuthError> {
         let mut pause = polling.interval;
@@ -109,8 +113,9 @@ impl Oidc {
             }
             sleep(pause).await;
             let grant = GrantRequest::new(GRANT_TYPE, "the device login")
-                .parameter("device_code", device_code.expose_secret())
-                .bound_to(key);
+                .parameter("device_code", asked.device_code.expose_secret())
+                .parameter("scope", asked.scopes)
+                .bound_to(asked.key);
             let error = match self.exchange(grant).await {
                 Ok(exchanged) => return Ok(exchanged),
                 Err(error) => error,
@@ -133,6 +138,15 @@ impl Oidc {
             }
         }
     }
+}
+
+/// What every poll says.
+#[derive(Clone, Copy)]
+struct Poll<'a> {
+    device_code: &'a SecretString,
+    /// Empty, unless they are to be repeated.
+    scopes: &'a str,
+    key: Option<&'a BindingKey>,
 }
 
 /// What one poll came to, other than a token.

@@ -1,6 +1,6 @@
 //! A JWT as the grant (RFC 7523 section 2.1).
 
-use keyfob_auth_core::{Acquired, AuthError, ExposeSecret, TokenRequest};
+use keyfob_auth_core::{Acquired, AuthError, ExposeSecret, Login, TokenRequest};
 
 use crate::{
     Oidc,
@@ -10,17 +10,20 @@ use crate::{
 };
 
 impl Oidc {
-    /// A token for whom the assertion is about. The assertion is new each time, so there is no login to keep.
-    pub(crate) async fn jwt_bearer(&self, request: &TokenRequest) -> Result<Acquired, AuthError> {
+    /// A token for whom the assertion is about. The assertion is new each time, so there is no login to keep, but for the key
+    /// with DPoP.
+    pub(crate) async fn jwt_bearer(
+        &self,
+        request: &TokenRequest,
+        login: Option<&Login>,
+    ) -> Result<Acquired, AuthError> {
         let config = &self.config.jwt_bearer;
         let assertion = match (&config.given, &config.keys) {
             (Some(given), _) => given.get().await?,
             (None, Some(keys)) => {
                 let endpoint = self.endpoint(Which::Token).await?;
-                let audience = Audience {
-                    issuer: &self.config.issuer.text,
-                    token_endpoint: endpoint.url().as_str(),
-                };
+                let audience =
+                    Audience { issuer: &self.config.issuer.text, token_endpoint: endpoint.url().as_str() };
                 let client = self.config.client.id();
                 let subject = config.subject.as_deref().unwrap_or(client);
                 let now = self.http.server_time(&endpoint)?;
@@ -28,7 +31,7 @@ impl Oidc {
             }
             (None, None) => return Err(AuthError::not_configured("there is no assertion")),
         };
-        let key = self.new_key()?;
+        let key = self.key_of(login)?;
         let grant =
             GrantRequest::new("urn:ietf:params:oauth:grant-type:jwt-bearer", "the JWT bearer request")
                 .parameter("assertion", assertion.expose_secret());

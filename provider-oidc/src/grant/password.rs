@@ -20,9 +20,9 @@ impl Oidc {
             .parameter("password", password.expose_secret());
         let grant = self.asking_for(grant, request).bound_to(key.as_ref());
         let exchanged = self.exchange(grant).await.map_err(|error| match error.kind() {
-            ErrorKind::Refused if error.oauth_error() == Some("invalid_grant") => error
-                .with_message(format!("the user name {username:?} or its password was refused"))
-                .once(),
+            ErrorKind::Refused if error.oauth_error() == Some("invalid_grant") => {
+                error.with_message(format!("the user name {username:?} or its password was refused")).once()
+            }
             _ => error,
         })?;
         self.signed_in(exchanged, scopes, key.as_ref(), SignIn::satisfying(request.challenge.as_ref())).await

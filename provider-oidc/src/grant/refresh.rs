@@ -67,8 +67,7 @@ impl Oidc {
             former: login.id_token.as_ref().map(|token| token.expose_secret()),
             ..self.expected()
         };
-        let account =
-            id_token::account_of_renewal(token.expose_secret(), &expected, login.account.as_ref())?;
+        let account = id_token::account_of_renewal(token.expose_secret(), &expected, login.account.as_ref())?;
         if signed {
             renewed.id_token = account.as_ref().and(answer.id_token.clone());
             renewed.account = account;

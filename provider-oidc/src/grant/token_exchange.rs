@@ -1,6 +1,6 @@
 //! Token exchange (RFC 8693).
 
-use keyfob_auth_core::{Acquired, AuthError, ExposeSecret, SecretString, TokenRequest};
+use keyfob_auth_core::{Acquired, AuthError, ExposeSecret, Login, SecretString, TokenRequest};
 
 use crate::{
     Oidc,
@@ -12,7 +12,11 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 impl Oidc {
     /// Exchanges the configured token.
-    pub(crate) async fn token_exchange(&self, request: &TokenRequest) -> Result<Acquired, AuthError> {
+    pub(crate) async fn token_exchange(
+        &self,
+        request: &TokenRequest,
+        login: Option<&Login>,
+    ) -> Result<Acquired, AuthError> {
         let config = &self.config.exchange;
         let Some(subject) = &config.subject_token else {
             return Err(AuthError::not_configured(
@@ -20,16 +24,14 @@ impl Oidc {
             ));
         };
         let subject = subject.get().await?;
-        self.exchange_token(request, &subject, &config.subject_token_type).await
+        self.exchange_token(request, &subject, &config.subject_token_type, login).await
     }
 
     /// Exchanges the token of a caller, on whose behalf this client acts.
     pub(crate) async fn exchange_for_subject(&self, request: &TokenRequest) -> Result<Acquired, AuthError> {
         match &request.subject {
-            Some(subject)
-                if matches!(self.config.flow, Flow::TokenExchange | Flow::ClientCredentials) =>
-            {
-                self.exchange_token(request, &subject.token, &subject.token_type).await
+            Some(subject) if matches!(self.config.flow, Flow::TokenExchange | Flow::ClientCredentials) => {
+                self.exchange_token(request, &subject.token, &subject.token_type, None).await
             }
             _ => Err(AuthError::configuration(format!(
                 "a token on behalf of a subject cannot be had by the {} flow; use token_exchange or client_credentials",
@@ -43,13 +45,14 @@ impl Oidc {
         request: &TokenRequest,
         subject: &SecretString,
         subject_type: &str,
+        login: Option<&Login>,
     ) -> Result<Acquired, AuthError> {
         let config = &self.config.exchange;
         let actor = match &config.actor_token {
             Some(actor) => Some(actor.get().await?),
             None => None,
         };
-        let key = self.new_key()?;
+        let key = self.key_of(login)?;
         let mut grant = GrantRequest::new(GRANT_TYPE, "the token exchange")
             .parameter("subject_token", subject.expose_secret())
             .parameter("subject_token_type", subject_type)

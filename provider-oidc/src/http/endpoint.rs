@@ -97,7 +97,6 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

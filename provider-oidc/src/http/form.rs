@@ -52,7 +52,6 @@ impl Form {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

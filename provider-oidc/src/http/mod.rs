@@ -191,7 +191,8 @@ impl Http {
             // Once the request was on its way, the server may have acted on it.
             if sent { error.with_answer_lost() } else { error }
         };
-        let mut response = request.header(ACCEPT, "application/json").send().await.map_err(failed)?;
+        let request = request.header(ACCEPT, "application/json").timeout(self.network.deadline());
+        let mut response = request.send().await.map_err(failed)?;
         let now = self.context.clock().wall();
         let headers = std::mem::take(response.headers_mut());
         self.remember_clock(endpoint, &headers, now)?;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
+    fmt,
+    pin::pin,
     sync::{Mutex, PoisonError},
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -21,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const MOST_CLIENTS: usize = 64;
 
 /// Through what requests go.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) enum Proxy {
     /// What the environment says (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`), else the system's settings.
     #[default]
@@ -30,6 +33,17 @@ pub(crate) enum Proxy {
     None,
     /// This one, whatever the environment says.
     At(String),
+}
+
+impl fmt::Debug for Proxy {
+    /// Without its URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "System",
+            Self::None => "None",
+            Self::At(_) => "At",
+        })
+    }
 }
 
 /// A certificate that the client shows (RFC 8705), and its private key.
@@ -74,7 +88,7 @@ impl Network {
             chain: read(self.certificate.as_ref().map(|certificate| &certificate.chain)).await?,
             key: read(self.certificate.as_ref().and_then(|certificate| certificate.key.as_ref())).await?,
         };
-        let made_of = read.hash(&self.proxy, self.deadline);
+        let made_of = read.hash(&self.proxy);
         let clients = context.shared(|| Ok(Special::default()))?;
         let mut clients = clients.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&made_of) {
@@ -94,15 +108,48 @@ impl Network {
         let Some(certificate) = &self.certificate else { return Ok(None) };
         let chain = certificate.chain.read().await?;
         thumbprint(chain.expose_secret()).map(Some).ok_or_else(|| {
-            AuthError::configuration("`certificate` holds no PEM certificate").with_origin(certificate.chain.to_string())
+            AuthError::configuration("`certificate` holds no PEM certificate")
+                .with_origin(certificate.chain.to_string())
         })
     }
 
+    /// How long one request may take, its answer included.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline.unwrap_or(DEADLINE)
+    }
+
+    /// Whether the client still shows the certificate that a token is bound to. Where that cannot be told at once, it is
+    /// taken to.
+    ///
+    /// # Errors
+    /// If it shows another, or none.
+    pub(crate) fn still_shows(&self, bound: &str) -> Result<(), AuthError> {
+        let shown = match &self.certificate {
+            None => None,
+            // A program is not asked for it.
+            Some(certificate) if certificate.chain.revision().is_none() => return Ok(()),
+            Some(_) => {
+                match pin!(self.thumbprint()).poll(&mut std::task::Context::from_waker(Waker::noop())) {
+                    Poll::Ready(Ok(thumbprint)) => thumbprint,
+                    Poll::Ready(Err(_)) | Poll::Pending => return Ok(()),
+                }
+            }
+        };
+        if shown.as_deref() == Some(bound) {
+            return Ok(());
+        }
+        Err(AuthError::refused("the access token is bound to another certificate than the client has now"))
+    }
+
+    /// Changes when the certificate or its key does.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        let certificate = self.certificate.as_ref()?;
+        let key = certificate.key.as_ref().and_then(SecretSource::revision).unwrap_or_default();
+        Some(certificate.chain.revision()?.rotate_left(17) ^ key)
+    }
+
     fn is_ordinary(&self) -> bool {
-        self.authorities.is_none()
-            && self.certificate.is_none()
-            && self.deadline.is_none()
-            && matches!(self.proxy, Proxy::System)
+        self.authorities.is_none() && self.certificate.is_none() && matches!(self.proxy, Proxy::System)
     }
 
     fn build(&self, read: &Read) -> Result<Client, AuthError> {
@@ -115,10 +162,10 @@ impl Network {
             })?),
         };
         builder = with_certificates(builder, self, read)?;
-        let client = settings(builder).timeout(self.deadline.unwrap_or(DEADLINE)).build();
-        client.map_err(|error| {
+        settings(builder).build().map_err(|error| {
             let about = if read.chain.is_some() { "; do `certificate` and its key fit?" } else { "" };
-            AuthError::configuration(format!("no HTTP client can be made{about}")).with_source(error.without_url())
+            AuthError::configuration(format!("no HTTP client can be made{about}"))
+                .with_source(error.without_url())
         })
     }
 }
@@ -131,14 +178,15 @@ struct Read {
 }
 
 impl Read {
-    fn hash(&self, proxy: &Proxy, deadline: Option<Duration>) -> [u8; 32] {
+    fn hash(&self, proxy: &Proxy) -> [u8; 32] {
         let mut hash = hmac_sha256::Hash::new();
         for secret in [&self.authorities, &self.chain, &self.key] {
             let text = secret.as_ref().map_or("", |secret| secret.expose_secret());
             hash.update(text.len().to_le_bytes());
             hash.update(text);
         }
-        hash.update(format!("{proxy:?} {deadline:?}"));
+        hash.update(format!("{proxy:?}"));
+        hash.update(if let Proxy::At(url) = proxy { url } else { "" });
         hash.finalize()
     }
 }
@@ -157,7 +205,9 @@ fn with_certificates(
     read: &Read,
 ) -> Result<ClientBuilder, AuthError> {
     if let (Some(source), Some(pem)) = (&network.authorities, &read.authorities) {
-        let bad = |what: &str| AuthError::configuration(format!("`ca_file` {what}")).with_origin(source.to_string());
+        let bad = |what: &str| {
+            AuthError::configuration(format!("`ca_file` {what}")).with_origin(source.to_string())
+        };
         let certificates = reqwest::Certificate::from_pem_bundle(pem.expose_secret().as_bytes())
             .map_err(|error| bad("is not PEM").with_source(error.without_url()))?;
         if certificates.is_empty() {
@@ -167,9 +217,11 @@ fn with_certificates(
     }
     if let (Some(certificate), Some(chain)) = (&network.certificate, &read.chain) {
         let identity = identity(chain, read.key.as_ref()).map_err(|error| {
-            AuthError::configuration("`certificate` and its key cannot be used; both are wanted as PEM, the key unencrypted")
-                .with_origin(certificate.chain.to_string())
-                .with_source(error.without_url())
+            AuthError::configuration(
+                "`certificate` and its key cannot be used; both are wanted as PEM, the key unencrypted",
+            )
+            .with_origin(certificate.chain.to_string())
+            .with_source(error.without_url())
         })?;
         builder = builder.identity(identity);
     }
@@ -224,7 +276,7 @@ fn settings(builder: ClientBuilder) -> ClientBuilder {
 }
 
 fn build(builder: ClientBuilder) -> Result<Client, AuthError> {
-    settings(builder).timeout(DEADLINE).build().map_err(|error| {
+    settings(builder).build().map_err(|error| {
         AuthError::configuration("no HTTP client can be made; does this machine have CA certificates?")
             .with_source(error.without_url())
     })

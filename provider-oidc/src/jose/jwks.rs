@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
@@ -119,25 +119,29 @@ struct Issuers(Recent<Issuer>);
 
 #[derive(Default)]
 struct Issuer {
-    known: Mutex<Option<Known>>,
+    known: Mutex<Known>,
     /// Held while keys are fetched: who needs them waits, and shares what came of it.
-    state: tokio::sync::Mutex<State>,
+    turn: tokio::sync::Mutex<()>,
     /// How many attempts have ended.
     attempts: AtomicU64,
 }
 
+/// What is known of an issuer's keys.
+#[derive(Clone, Default)]
 struct Known {
-    keys: Arc<[Jwk]>,
+    keys: Option<Arc<[Jwk]>>,
     /// When they may be fetched again because they are old.
     fetch_after: Option<Instant>,
-}
-
-#[derive(Default)]
-struct State {
-    /// When keys may be fetched again because those that are known do not vouch for a token.
+    /// When they may be fetched again because they do not vouch for a token.
     search_after: Option<Instant>,
     /// What came of the last attempt, if no keys did.
     failure: Option<AuthError>,
+}
+
+impl Known {
+    fn fresh(&self) -> Option<&Arc<[Jwk]>> {
+        self.keys.as_ref().filter(|_| to_come(self.fetch_after))
+    }
 }
 
 impl Issuer {
@@ -146,45 +150,42 @@ impl Issuer {
         signed: &Signed<'_>,
         fetch: impl Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
     ) -> Result<(), AuthError> {
-        let mut fetch = Some(fetch);
-        let keys = self.keys(&mut fetch).await?;
+        let (keys, fetch) = self.keys(fetch).await?;
         let Err(failure) = signed.check(&keys) else { return Ok(()) };
         let Some(keys) = self.newer_than(&keys, fetch).await? else { return Err(failure) };
         signed.check(&keys)?;
-        self.state.lock().await.search_after = None;
+        self.known().search_after = None;
         Ok(())
     }
 
-    /// The keys: remembered, or fetched.
-    async fn keys<F>(&self, fetch: &mut Option<F>) -> Result<Arc<[Jwk]>, AuthError>
+    /// The keys: remembered, or fetched. With them `fetch`, unless it, or one that this call waited for, has just been
+    /// polled.
+    async fn keys<F>(&self, fetch: F) -> Result<(Arc<[Jwk]>, Option<F>), AuthError>
     where
         F: Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
     {
         let seen = self.attempts.load(SeqCst);
-        if let (Some(keys), true) = self.known() {
-            return Ok(keys);
+        if let Some(keys) = self.known().fresh() {
+            return Ok((Arc::clone(keys), Some(fetch)));
         }
-        let mut state = self.state.lock().await;
-        let known = match (self.known(), &state.failure) {
-            ((Some(keys), true), _) => return Ok(keys),
-            // The attempt that this call waited for.
-            ((None, _), Some(failure)) if self.attempts.load(SeqCst) != seen => return Err(failure.clone()),
-            ((known, _), _) => known,
+        let _turn = self.turn.lock().await;
+        let known = self.known().clone();
+        if let Some(keys) = known.fresh() {
+            return Ok((Arc::clone(keys), None));
+        }
+        let keys = match (known.keys, known.failure) {
+            (None, Some(failure)) if self.attempts.load(SeqCst) != seen => Err(failure),
+            (None, _) => self.keep(fetch.await),
+            (Some(stale), _) => {
+                let late = |_| Err(AuthError::transient("the server's keys took too long"));
+                self.keep(timeout(PATIENCE, fetch).await.unwrap_or_else(late)).or_else(|error| {
+                    tracing::warn!(%error, "the server's keys could not be fetched anew; the old are used");
+                    self.known().fetch_after = Instant::now().checked_add(RETRY);
+                    Ok(stale)
+                })
+            }
         };
-        let Some(fetch) = fetch.take() else {
-            return Err(AuthError::transient("the server's keys were not fetched"));
-        };
-        let Some(stale) = known else {
-            let fetched = fetch.await;
-            return self.keep(&mut state, fetched);
-        };
-        let late = |_| Err(AuthError::transient("the server's keys took too long"));
-        let fetched = timeout(PATIENCE, fetch).await.unwrap_or_else(late);
-        self.keep(&mut state, fetched).or_else(|error| {
-            tracing::warn!(%error, "the server's keys could not be fetched anew; the old are used");
-            self.know(&stale, RETRY);
-            Ok(stale)
-        })
+        Ok((keys?, None))
     }
 
     /// Other keys than these, if somebody has fetched them or they may be fetched now.
@@ -196,43 +197,39 @@ impl Issuer {
     where
         F: Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
     {
-        let mut state = self.state.lock().await;
-        if let Some(newer) = self.known().0.filter(|newer| !Arc::ptr_eq(newer, keys)) {
+        let _turn = self.turn.lock().await;
+        let known = self.known().clone();
+        if let Some(newer) = known.keys.filter(|newer| !Arc::ptr_eq(newer, keys)) {
             return Ok(Some(newer));
         }
-        // Without a future, this call has tried already.
-        let wait = state.search_after.is_some_and(|time| Instant::now() < time);
-        let Some(fetch) = fetch.filter(|_| !wait) else { return state.failure.clone().map_or(Ok(None), Err) };
-        let fetched = fetch.await;
-        state.search_after = Instant::now().checked_add(COOLDOWN);
-        self.keep(&mut state, fetched).map(Some)
+        let Some(fetch) = fetch.filter(|_| !to_come(known.search_after)) else {
+            return known.failure.map_or(Ok(None), Err);
+        };
+        let fetched = self.keep(fetch.await);
+        self.known().search_after = Instant::now().checked_add(COOLDOWN);
+        fetched.map(Some)
     }
 
     /// What came of an attempt.
-    fn keep(
-        &self,
-        state: &mut State,
-        fetched: Result<Zeroizing<Vec<u8>>, AuthError>,
-    ) -> Result<Arc<[Jwk]>, AuthError> {
+    fn keep(&self, fetched: Result<Zeroizing<Vec<u8>>, AuthError>) -> Result<Arc<[Jwk]>, AuthError> {
+        let keys: Result<Arc<[Jwk]>, _> = fetched.and_then(|body| parse(&body)).map(Arc::from);
         self.attempts.fetch_add(1, SeqCst);
-        let keys = fetched.and_then(|body| parse(&body));
-        state.failure = keys.as_ref().err().cloned();
-        let keys = keys?.into();
-        self.know(&keys, FRESH);
-        Ok(keys)
+        let mut known = self.known();
+        known.failure = keys.as_ref().err().cloned();
+        if let Ok(keys) = &keys {
+            known.keys = Some(Arc::clone(keys));
+            known.fetch_after = Instant::now().checked_add(FRESH);
+        }
+        keys
     }
 
-    /// The keys, and whether they are fresh.
-    fn known(&self) -> (Option<Arc<[Jwk]>>, bool) {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |known: &Known| known.fetch_after.is_some_and(|time| Instant::now() < time);
-        (known.as_ref().map(|known| Arc::clone(&known.keys)), known.as_ref().is_some_and(fresh))
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn know(&self, keys: &Arc<[Jwk]>, fresh: Duration) {
-        let known = Known { keys: Arc::clone(keys), fetch_after: Instant::now().checked_add(fresh) };
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
-    }
+fn to_come(time: Option<Instant>) -> bool {
+    time.is_some_and(|time| Instant::now() < time)
 }
 
 /// The keys of a JWK set (RFC 7517 section 5), as many of them as can be read.

@@ -61,7 +61,7 @@ impl SharedFile {
     pub(super) fn read_raw(&self, target: &Path) -> Result<Option<Raw>, StoreError> {
         let unread = |error| failed("read", target, error);
         let (mut file, meta) = if self.privacy == Privacy::Private {
-            let Some(file) = private::open(target)? else { return Ok(None) };
+            let Some((file, _)) = private::open(target)? else { return Ok(None) };
             let meta = file.metadata().map_err(unread)?;
             (file, meta)
         } else {

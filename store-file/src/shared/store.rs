@@ -249,7 +249,8 @@ impl TokenStore for SharedStore {
         self.format.check(key)?;
         let login = record.and_then(|record| record.login.as_ref());
         if login.is_some_and(|login| login.binding_key.is_some()) {
-            let message = format!("a login that is bound to a key has no place in {}", quoted(self.file.path()));
+            let message =
+                format!("a login that is bound to a key has no place in {}", quoted(self.file.path()));
             return Err(StoreError::new(StoreErrorKind::Unsupported, message));
         }
         if record.is_none() && !self.file.path().exists() && !self.beside()?.path().exists() {
