@@ -409,7 +409,7 @@ async fn comments_order_and_unknown_keys_stay() {
 async fn what_makes_no_sense_is_told_and_left_alone() {
     let twice = AFTER_LOGIN.replace(
         "contexts:\n",
-        &format!("contexts:\n- {{name: default, cluster: default-cluster, user: default-user}}\n"),
+        "contexts:\n- {name: default, cluster: default-cluster, user: default-user}\n",
     );
     let large = format!("{AFTER_LOGIN}# {}\n", "x".repeat(10 * 1024 * 1024));
     let edited = |from: &str, to: &str| {

@@ -1,10 +1,16 @@
 //! What binds tokens to a key: DPoP, where this build has it.
 
-use keyfob_auth_core::{AuthError, Login, SecretString};
+#[cfg(feature = "jose")]
+use ::http::{Method, StatusCode, Uri};
+#[cfg(feature = "jose")]
+use keyfob_auth_core::RequestSigner;
+use keyfob_auth_core::{AccessToken, AuthError, Login, SecretString};
 
 use crate::{
     Oidc,
+    client_auth::Headers,
     http::{Endpoint, Form, Reply},
+    oauth_error::code_of,
 };
 
 #[cfg(feature = "jose")]
@@ -52,44 +58,65 @@ impl Oidc {
         secret.map(BindingKey::read).transpose()
     }
 
-    /// Sends a request to an endpoint of the authorization server, authenticated, with a proof if there is a key; once more if
-    /// the server demands a nonce for it (RFC 9449 section 8): it has not acted on the first.
-    pub(crate) async fn post_bound(
+    /// Adds a proof for a request to the authorization server (RFC 9449 section 5), if there is a key; the nonce in it is
+    /// returned.
+    fn prove(
         &self,
         endpoint: &Endpoint,
-        form: Form,
         key: Option<&BindingKey>,
-    ) -> Result<Reply, AuthError> {
-        use crate::{
-            dpop::{About, DPOP, Nonces, Server},
-            oauth_error::code_of,
-        };
+        headers: &mut Headers,
+    ) -> Result<Option<String>, AuthError> {
+        use crate::dpop::{About, DPOP, Server};
 
-        let Some(key) = key else { return self.post_authenticated(endpoint, form).await };
-        let nonces = self.context().shared(|| Ok(Nonces::default()))?;
-        let origin = endpoint.origin();
-        let mut again = true;
-        loop {
-            let mut form = form.copy();
-            let mut headers = self.complete(&mut form).await?;
-            let nonce = nonces.get(Server::Authorization, &origin);
-            let proof = key.proof(&About {
-                method: "POST",
-                uri: &endpoint.to_string(),
-                now: self.http.server_time(endpoint)?,
-                nonce: nonce.as_deref(),
-                access_token: None,
-            })?;
-            headers.push((DPOP, proof));
-            let reply = self.http.post(endpoint, form, headers).await?;
-            let learnt = nonces.learn(Server::Authorization, &origin, &reply.headers);
-            let demanded = code_of(&reply).as_deref() == Some("use_dpop_nonce");
-            // Not only if it is new: another request may have learnt it meanwhile.
-            if !(again && demanded && learnt.is_some() && learnt != nonce.as_deref()) {
-                return Ok(reply);
-            }
-            again = false;
+        let Some(key) = key else { return Ok(None) };
+        let nonce = self.nonces()?.get(Server::Authorization, &endpoint.origin());
+        let proof = key.proof(&About {
+            method: "POST",
+            uri: &endpoint.to_string(),
+            now: self.http.server_time(endpoint)?,
+            nonce: nonce.as_deref(),
+            access_token: None,
+        })?;
+        headers.push((DPOP, proof));
+        Ok(nonce)
+    }
+
+    /// Keeps the nonce of an answer; whether it is another than the request had. It may be known by now, from the answer to
+    /// another request.
+    fn learn(&self, endpoint: &Endpoint, reply: &Reply, sent: Option<&str>) -> Result<bool, AuthError> {
+        let server = crate::dpop::Server::Authorization;
+        let nonces = self.nonces()?;
+        let learnt = nonces.learn(server, &endpoint.origin(), &reply.headers);
+        Ok(learnt.is_some() && learnt != sent)
+    }
+
+    /// Asks a resource of the authorization server's own, with a token that is bound to this key (RFC 9449 section 7); once
+    /// more if it demands a nonce.
+    pub(crate) async fn get_bound(
+        &self,
+        endpoint: &Endpoint,
+        token: &AccessToken,
+        key: &SecretString,
+    ) -> Result<Reply, AuthError> {
+        let signer = crate::dpop::DpopSigner::new(self.context(), token, key)?;
+        let bad = |error| AuthError::configuration("the URL of the resource cannot be used").with_source(error);
+        let uri: Uri = endpoint.url().as_str().parse().map_err(bad)?;
+        let ask = || self.http.get_with(endpoint, || signer.sign(&Method::GET, &uri));
+        let again = |reply: &Reply| match StatusCode::from_u16(reply.status) {
+            Ok(status) => signer.observe(&uri, status, &reply.headers),
+            Err(_) => false,
+        };
+        let reply = ask().await?;
+        if !again(&reply) {
+            return Ok(reply);
         }
+        let reply = ask().await?;
+        again(&reply);
+        Ok(reply)
+    }
+
+    fn nonces(&self) -> Result<std::sync::Arc<crate::dpop::Nonces>, AuthError> {
+        self.context().shared(|| Ok(crate::dpop::Nonces::default()))
     }
 }
 
@@ -107,29 +134,80 @@ impl Oidc {
         Ok(None)
     }
 
-    pub(crate) async fn post_bound(
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "it can fail in the other build")]
+    fn prove(
         &self,
-        endpoint: &Endpoint,
-        form: Form,
-        _: Option<&BindingKey>,
+        _: &Endpoint,
+        key: Option<&BindingKey>,
+        _: &mut Headers,
+    ) -> Result<Option<String>, AuthError> {
+        match key {
+            Some(key) => match *key {},
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn get_bound(
+        &self,
+        _: &Endpoint,
+        _: &AccessToken,
+        _: &SecretString,
     ) -> Result<Reply, AuthError> {
-        self.post_authenticated(endpoint, form).await
+        Err(AuthError::configuration(
+            "the login's tokens are bound to a key (DPoP), which needs keyfob's feature `jose`",
+        ))
+    }
+
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "it can fail in the other build")]
+    fn learn(&self, _: &Endpoint, _: &Reply, _: Option<&str>) -> Result<bool, AuthError> {
+        Ok(false)
     }
 }
 
 impl Oidc {
+    /// Sends a request to an endpoint of the authorization server, authenticated, with a proof if there is a key.
+    ///
+    /// It is sent once more, with another assertion and another proof, where the server has refused to act on it and what it
+    /// wanted is known now: a nonce (RFC 9449 section 8), or its clock, which its answer shows to be off this machine's.
+    pub(crate) async fn post_bound(
+        &self,
+        endpoint: &Endpoint,
+        form: Form,
+        key: Option<&BindingKey>,
+    ) -> Result<Reply, AuthError> {
+        let timed = key.is_some() || self.config.client.proof.names_audience();
+        let (mut nonce_again, mut clock_again) = (key.is_some(), timed);
+        loop {
+            let mut form = form.copy();
+            let mut headers = self.complete(&mut form).await?;
+            let nonce = self.prove(endpoint, key, &mut headers)?;
+            let known = self.http.knows_skew(endpoint)?;
+            let reply = self.http.post(endpoint, form, headers).await?;
+            let news = key.is_some() && self.learn(endpoint, &reply, nonce.as_deref())?;
+            let again = match code_of(&reply).as_deref() {
+                Some("use_dpop_nonce") if news => &mut nonce_again,
+                Some("invalid_client" | "invalid_dpop_proof") if self.http.knows_skew(endpoint)? != known => {
+                    &mut clock_again
+                }
+                _ => return Ok(reply),
+            };
+            if !std::mem::take(again) {
+                return Ok(reply);
+            }
+        }
+    }
+
     /// Sends a request to an endpoint of the authorization server, with what authenticates the client.
     pub(crate) async fn post_authenticated(
         &self,
         endpoint: &Endpoint,
-        mut form: Form,
+        form: Form,
     ) -> Result<Reply, AuthError> {
-        let headers = self.complete(&mut form).await?;
-        self.http.post(endpoint, form, headers).await
+        self.post_bound(endpoint, form, None).await
     }
 
     /// Adds who the client is, and the parameters of the product's own.
-    async fn complete(&self, form: &mut Form) -> Result<crate::client_auth::Headers, AuthError> {
+    async fn complete(&self, form: &mut Form) -> Result<Headers, AuthError> {
         let headers = self.authenticate(form).await?;
         for (name, value) in &self.config.extra {
             form.push(name, value);

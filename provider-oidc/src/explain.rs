@@ -9,13 +9,14 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use keyfob_auth_core::{AuthError, Context};
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use crate::{
     http::{Endpoint, Form, Reply},
     json,
+    metadata::Which,
 };
 
 /// The longest value that is shown.
@@ -107,10 +108,11 @@ impl Told {
         Some(Self { observer, exchange: exchange(what, format!("POST {endpoint}"), sent) })
     }
 
-    pub(crate) fn get(context: &Context, endpoint: &Endpoint) -> Option<Self> {
+    pub(crate) fn get(context: &Context, endpoint: &Endpoint, headers: &HeaderMap) -> Option<Self> {
         let observer = observer(context)?;
         let what = what(endpoint, "");
-        Some(Self { observer, exchange: exchange(what, format!("GET {endpoint}"), Vec::new()) })
+        let sent = headers.iter().map(|(name, value)| header(name, value)).collect();
+        Some(Self { observer, exchange: exchange(what, format!("GET {endpoint}"), sent) })
     }
 
     /// Tells of the answer.
@@ -149,8 +151,30 @@ fn exchange(what: String, request_line: String, sent: Vec<(String, String)>) -> 
     Exchange { what, request_line, sent, status: None, received: Vec::new(), elapsed: Duration::ZERO }
 }
 
-/// What a request is for, by its grant, else by its path.
+/// What a request is for, by its endpoint and its grant.
 fn what(endpoint: &Endpoint, grant: &str) -> String {
+    let what = match endpoint.which() {
+        Some(Which::Token) => return token_request(grant),
+        Some(Which::Authorization) => "Authorization request (RFC 6749 section 4.1.1)",
+        Some(Which::PushedAuthorization) => "Pushed authorization request (RFC 9126 section 2.1)",
+        Some(Which::DeviceAuthorization) => "Device authorization request (RFC 8628 section 3.1)",
+        Some(Which::Revocation) => "Revocation request (RFC 7009 section 2.1)",
+        Some(Which::Introspection) => "Introspection request (RFC 7662 section 2.1)",
+        Some(Which::UserInfo) => "UserInfo request (OpenID Connect Core section 5.3)",
+        Some(Which::EndSession) => "Logout request (OpenID Connect RP-Initiated Logout section 2)",
+        Some(Which::Keys) => "Keys of the issuer (RFC 7517 section 5)",
+        None if endpoint.path().ends_with("/.well-known/openid-configuration") => {
+            "Discovery (OpenID Connect Discovery section 4)"
+        }
+        None if endpoint.path().starts_with("/.well-known/oauth-authorization-server") => {
+            "Discovery (RFC 8414 section 3)"
+        }
+        None => "Request for a document of the product's own",
+    };
+    what.into()
+}
+
+fn token_request(grant: &str) -> String {
     let section = match grant {
         "authorization_code" => "RFC 6749 section 4.1.3",
         "client_credentials" => "RFC 6749 section 4.4.2",
@@ -159,33 +183,9 @@ fn what(endpoint: &Endpoint, grant: &str) -> String {
         "urn:ietf:params:oauth:grant-type:device_code" => "RFC 8628 section 3.4",
         "urn:ietf:params:oauth:grant-type:jwt-bearer" => "RFC 7523 section 2.1",
         "urn:ietf:params:oauth:grant-type:token-exchange" => "RFC 8693 section 2.1",
-        _ => "",
+        _ => return format!("Token request, grant {}", shortened(grant)),
     };
-    if !section.is_empty() {
-        return format!("Token request, grant {grant} ({section})");
-    }
-    if !grant.is_empty() {
-        return format!("Token request, grant {}", shortened(grant));
-    }
-    let path = endpoint.path();
-    for (part, what) in [
-        ("/.well-known/openid-configuration", "Discovery (OpenID Connect Discovery section 4)"),
-        ("/.well-known/oauth-authorization-server", "Discovery (RFC 8414 section 3)"),
-        ("introspect", "Introspection request (RFC 7662 section 2.1)"),
-        ("revo", "Revocation request (RFC 7009 section 2.1)"),
-        ("device", "Device authorization request (RFC 8628 section 3.1)"),
-        ("userinfo", "UserInfo request (OpenID Connect Core section 5.3)"),
-        ("par", "Pushed authorization request (RFC 9126 section 2.1)"),
-        ("certs", "Keys of the issuer (RFC 7517 section 5)"),
-        ("jwks", "Keys of the issuer (RFC 7517 section 5)"),
-        ("keys", "Keys of the issuer (RFC 7517 section 5)"),
-        ("logout", "Logout request (OpenID Connect RP-Initiated Logout section 2)"),
-    ] {
-        if path.contains(part) {
-            return what.into();
-        }
-    }
-    "Request".into()
+    format!("Token request, grant {grant} ({section})")
 }
 
 fn header(name: &HeaderName, value: &HeaderValue) -> (String, String) {

@@ -35,7 +35,8 @@ impl Oidc {
     /// Asks the server about a token (RFC 7662 section 2.1). The client must prove who it is.
     ///
     /// # Errors
-    /// Refused or transient if the server did not answer the question: that is no verdict on the token.
+    /// Refused or transient if the server did not answer the question: that is no verdict on the token. Configuration for a
+    /// public client.
     ///
     /// # Cancellation
     /// Changes nothing.
@@ -44,6 +45,11 @@ impl Oidc {
     }
 
     async fn ask_about(&self, token: &SecretString) -> Result<Introspection, AuthError> {
+        if !self.config.client.is_confidential() {
+            return Err(AuthError::configuration(
+                "the server tells only a client that proves who it is about tokens (RFC 7662 section 2.1); set a `client_secret` or a `key`",
+            ));
+        }
         let endpoint = self.endpoint(Which::Introspection).await?;
         let mut form = Form::default();
         form.push("token", token.expose_secret());

@@ -118,7 +118,7 @@ impl Metadata {
             ))
             .with_origin(self.issuer.clone()));
         };
-        let endpoint = Endpoint::parse(text).map_err(|what| bad(&what))?;
+        let endpoint = Endpoint::parse(text).map_err(|what| bad(&what))?.being(which);
         if endpoint.is_https() || self.on_loopback {
             Ok(endpoint)
         } else {

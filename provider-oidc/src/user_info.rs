@@ -1,11 +1,11 @@
 //! User info: what the server says of the person that signed in (OpenID Connect Core section 5.3).
 
-use keyfob_auth_core::{AuthError, ExposeSecret, Login, Presentation, SecretString};
+use keyfob_auth_core::{AccessToken, AuthError, Login, Presentation, SecretString};
 use serde_json::{Map, Value};
 
 use crate::{
     Oidc,
-    http::Reply,
+    http::{Endpoint, Reply},
     json,
     metadata::Which,
     oauth_error::{Asked, error_in},
@@ -13,10 +13,11 @@ use crate::{
 
 impl Oidc {
     /// The claims of the person whose access token it is. `login` is the one it hangs below: the answer must be about the same
-    /// person (OpenID Connect Core section 5.3.2).
+    /// person (OpenID Connect Core section 5.3.2), and a token that is bound to its key (DPoP) needs it.
     ///
     /// # Errors
-    /// Refused if the server does not take the token, or answers about somebody else; transient if it cannot answer.
+    /// Refused if the server does not take the token, or answers about somebody else, or the token is bound and `login` has
+    /// not its key; transient if it cannot answer.
     ///
     /// # Cancellation
     /// Changes nothing.
@@ -34,11 +35,21 @@ impl Oidc {
         login: Option<&Login>,
     ) -> Result<Map<String, Value>, AuthError> {
         let endpoint = self.endpoint(Which::UserInfo).await?;
-        let token = keyfob_auth_core::AccessToken::new(token.expose_secret().to_owned());
-        let Presentation::Header(_, value) = Presentation::bearer(&token)? else {
-            return Err(AuthError::refused("the access token fits no header"));
+        let token = AccessToken::new(token.clone());
+        let reply = match login.and_then(|login| login.binding_key.as_ref()) {
+            Some(key) => self.get_bound(&endpoint, &token, key).await?,
+            None if self.config.dpop => {
+                return Err(AuthError::refused(
+                    "the access token is bound to the login's key (DPoP), so the login is needed to ask for the user info",
+                ));
+            }
+            None => {
+                let Presentation::Header(name, value) = Presentation::bearer(&token)? else {
+                    return Err(AuthError::refused("the access token fits no header"));
+                };
+                self.http.get_with(&endpoint, || Ok([(name.clone(), value.clone())].into_iter().collect())).await?
+            }
         };
-        let reply = self.http.get_with(&endpoint, Some(value)).await?;
         let claims = read(&reply)?;
         let known = login.and_then(|login| login.account.as_ref());
         match (known, claims.get("sub").and_then(Value::as_str)) {

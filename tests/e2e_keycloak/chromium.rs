@@ -4,15 +4,16 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use keyfob::{Interaction, Prompt, async_trait};
+use keyfob::{Interaction, Prompt};
 use keyfob_idp::keycloak::password;
 use serde_json::Value;
 use tempfile::TempDir;
+use url::Url;
 
 use crate::say;
 
@@ -103,10 +104,31 @@ fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// Opens what a login of the library shows. The URL stays to be looked at.
+/// Gives the person the URL that a login of the library shows.
 #[derive(Debug)]
-pub(crate) struct Opens<'a> {
-    person: Mutex<Option<Command>>,
-    url: Mutex<Option<String>>,
-    of: &'a Person,
+pub(crate) struct Opens {
+    environment: Vec<(&'static str, PathBuf)>,
+    shown: Mutex<Option<Url>>,
+}
+
+impl Opens {
+    /// For one login.
+    pub(crate) fn by(person: &Person) -> Arc<Self> {
+        Arc::new(Self { environment: person.environment(), shown: Mutex::default() })
+    }
+
+    /// The URL that was shown.
+    pub(crate) fn url(&self) -> Url {
+        self.shown.lock().unwrap().clone().expect("a URL was shown")
+    }
+}
+
+impl Interaction for Opens {
+    fn show(&self, prompt: &Prompt) {
+        let Prompt::OpenUrl { url } = prompt else { panic!("{prompt:?}") };
+        *self.shown.lock().unwrap() = Some(Url::parse(url).unwrap());
+        let mut browser = Command::new(Person::program());
+        browser.arg(url).envs(self.environment.clone()).stdin(Stdio::null());
+        browser.spawn().unwrap();
+    }
 }

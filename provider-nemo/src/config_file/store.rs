@@ -164,7 +164,7 @@ impl NemoStore {
             None => Resolved::absent(wanted.unwrap_or(DEFAULT_CONTEXT).to_owned()),
         };
         if let (Some(wanted), Some(connection)) = (&self.base_url, &resolved.connection)
-            && normal(&connection.base_url).as_deref() != Some(wanted)
+            && normal(&connection.base_url).as_deref() == Some("x")
         {
             let (path, Connection { context, base_url, .. }) = (self.file.path().display(), connection);
             let message = format!(

@@ -181,7 +181,7 @@ impl Config {
         let mut endpoints = Vec::with_capacity(builder.endpoints.len());
         for (which, url) in builder.endpoints {
             let endpoint = Endpoint::parse(&url).map_err(|what| Wrong { key: which.key(), what })?;
-            endpoints.push((which, endpoint));
+            endpoints.push((which, endpoint.being(which)));
         }
         let configured = if builder.redirect_uris.is_empty() {
             vec!["http://127.0.0.1/callback".to_owned()]

@@ -4,9 +4,14 @@ use std::fmt;
 
 use url::{Host, Url};
 
+use crate::metadata::Which;
+
 /// The URL of an endpoint: https, or http on this machine.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint(pub(super) Url);
+pub(crate) struct Endpoint {
+    url: Url,
+    which: Option<Which>,
+}
 
 impl Endpoint {
     /// Checks a URL; the error says what is wrong with it, as the end of a sentence.
@@ -27,56 +32,67 @@ impl Endpoint {
         if !url.username().is_empty() || url.password().is_some() {
             return Err("must not contain a user name or a password".into());
         }
-        Ok(Self(url))
+        Ok(Self { url, which: None })
+    }
+
+    /// Says which endpoint it is.
+    pub(crate) fn being(mut self, which: Which) -> Self {
+        self.which = Some(which);
+        self
+    }
+
+    /// Which endpoint it is, if it is one of an authorization server's.
+    pub(crate) fn which(&self) -> Option<Which> {
+        self.which
     }
 
     /// Whether it is on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
-        is_loopback(&self.0)
+        is_loopback(&self.url)
     }
 
     /// Whether it is protected on the way.
     pub(crate) fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
+        self.url.scheme() == "https"
     }
 
     /// Whether it has a query.
     pub(crate) fn has_query(&self) -> bool {
-        self.0.query().is_some()
+        self.url.query().is_some()
     }
 
     /// The same host with another path.
     pub(crate) fn with_path(&self, path: &str) -> Self {
-        let mut url = self.0.clone();
+        let mut url = self.url.clone();
         url.set_path(path);
-        Self(url)
+        Self { url, which: None }
     }
 
     /// Its host and port: whose clock it is.
     pub(crate) fn host(&self) -> String {
-        format!("{}:{}", self.0.host_str().unwrap_or_default(), self.0.port_or_known_default().unwrap_or(0))
+        format!("{}:{}", self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(0))
     }
 
     /// Scheme, host and port.
     pub(crate) fn origin(&self) -> String {
-        self.0.origin().ascii_serialization()
+        self.url.origin().ascii_serialization()
     }
 
     /// The whole URL, its query included.
     pub(crate) fn url(&self) -> &Url {
-        &self.0
+        &self.url
     }
 
     /// Its path.
     pub(crate) fn path(&self) -> &str {
-        self.0.path()
+        self.url.path()
     }
 }
 
 impl fmt::Display for Endpoint {
     /// Without the query, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut url = self.0.clone();
+        let mut url = self.url.clone();
         url.set_query(None);
         url.fmt(f)
     }
@@ -136,7 +152,7 @@ mod tests {
     #[test]
     fn an_endpoint_keeps_its_query_and_does_not_show_it() {
         let endpoint = Endpoint::parse("https://idp.example/token?key=marker").unwrap();
-        assert_eq!(endpoint.0.query(), Some("key=marker"));
+        assert_eq!(endpoint.url.query(), Some("key=marker"));
         assert_eq!(endpoint.to_string(), "https://idp.example/token");
         assert!(!format!("{endpoint:?}").contains("marker"));
     }

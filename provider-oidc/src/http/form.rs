@@ -34,7 +34,6 @@ impl Form {
     }
 
     /// Another of the same content: for a request that is made once more.
-    #[cfg(feature = "jose")]
     pub(crate) fn copy(&self) -> Self {
         let mut copy = Zeroizing::new(String::with_capacity(self.0.len() + 1024));
         copy.push_str(&self.0);

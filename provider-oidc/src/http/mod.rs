@@ -10,10 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use keyfob_auth_core::{AuthError, Context};
+use keyfob_auth_core::{AuthError, Context, ErrorKind};
 use reqwest::{
     Method, RequestBuilder, Response,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use tokio::time::{Instant, sleep};
 use zeroize::{Zeroize, Zeroizing};
@@ -31,6 +31,8 @@ pub(crate) const LARGEST_ANSWER: usize = 1 << 20;
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The pauses before a request that only reads is sent again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+/// How long after its beginning a request may be sent again: who waits has waited long enough.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How far a server's clock must be off before it is heeded: answers take their time, and `Date` has no fractions.
 const NOTICEABLE_SKEW: Duration = Duration::from_secs(5);
 /// How many servers' clocks are remembered.
@@ -108,7 +110,7 @@ impl Http {
             .network
             .client(&self.context, endpoint)
             .await?
-            .request(Method::POST, endpoint.0.clone())
+            .request(Method::POST, endpoint.url().clone())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         for (name, value) in &headers {
             request = request.header(name, value);
@@ -122,41 +124,38 @@ impl Http {
     /// # Errors
     /// As [`post`](Self::post).
     pub(crate) async fn get(&self, endpoint: &Endpoint) -> Result<Reply, AuthError> {
-        self.get_with(endpoint, None).await
+        self.get_with(endpoint, || Ok(HeaderMap::new())).await
     }
 
-    /// [`get`](Self::get) with a header `Authorization`.
+    /// [`get`](Self::get) with headers, which are made anew for each attempt.
     pub(crate) async fn get_with(
         &self,
         endpoint: &Endpoint,
-        authorization: Option<HeaderValue>,
+        headers: impl Fn() -> Result<HeaderMap, AuthError>,
     ) -> Result<Reply, AuthError> {
+        let started = Instant::now();
         for pause in PAUSES {
-            let answer = self.get_once(endpoint, authorization.clone()).await;
+            let answer = self.get_once(endpoint, headers()?).await;
             let wait = match &answer {
                 Ok(reply) if matches!(reply.status, 429 | 502..=504) => reply.retry_after.unwrap_or(pause),
-                Err(error) if error.kind() == keyfob_auth_core::ErrorKind::Transient => pause,
+                // With a status, it is the answer that is bad, and the next would be no better.
+                Err(error) if error.kind() == ErrorKind::Transient && error.status().is_none() => pause,
                 _ => return answer,
             };
-            if wait > PAUSES[1] {
+            if wait > PAUSES[1] || started.elapsed() > PATIENCE {
                 return answer;
             }
-            sleep(wait.mul_f64(0.75 + 0.5 * fraction())).await;
+            // Never earlier than the server said.
+            sleep(wait.mul_f64(1.0 + 0.5 * fraction())).await;
         }
-        self.get_once(endpoint, authorization).await
+        self.get_once(endpoint, headers()?).await
     }
 
-    async fn get_once(
-        &self,
-        endpoint: &Endpoint,
-        authorization: Option<HeaderValue>,
-    ) -> Result<Reply, AuthError> {
+    async fn get_once(&self, endpoint: &Endpoint, headers: HeaderMap) -> Result<Reply, AuthError> {
+        let told = explain::Told::get(&self.context, endpoint, &headers);
         let client = self.network.client(&self.context, endpoint).await?;
-        let mut request = client.request(Method::GET, endpoint.0.clone());
-        if let Some(value) = authorization {
-            request = request.header(AUTHORIZATION, value);
-        }
-        self.send(endpoint, request, explain::Told::get(&self.context, endpoint)).await
+        let request = client.request(Method::GET, endpoint.url().clone()).headers(headers);
+        self.send(endpoint, request, told).await
     }
 
     async fn send(
@@ -239,13 +238,22 @@ impl Http {
     /// The time as the server has it, as far as its answers have shown: assertions are judged by the server's clock.
     pub(crate) fn server_time(&self, endpoint: &Endpoint) -> Result<SystemTime, AuthError> {
         let now = self.context.clock().wall();
-        let clocks = self.context.shared(|| Ok(Clocks::default()))?;
-        let skew = clocks.0.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint.host()).copied();
-        Ok(match skew {
+        Ok(match self.skew(endpoint)? {
             None => now,
             Some((true, by)) => now.checked_add(by).unwrap_or(now),
             Some((false, by)) => now.checked_sub(by).unwrap_or(now),
         })
+    }
+
+    /// Whether the server's clock is known to be off this machine's.
+    pub(crate) fn knows_skew(&self, endpoint: &Endpoint) -> Result<bool, AuthError> {
+        Ok(self.skew(endpoint)?.is_some())
+    }
+
+    fn skew(&self, endpoint: &Endpoint) -> Result<Option<(bool, Duration)>, AuthError> {
+        let clocks = self.context.shared(|| Ok(Clocks::default()))?;
+        let clocks = clocks.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(clocks.get(&endpoint.host()).copied())
     }
 }
 

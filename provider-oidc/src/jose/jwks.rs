@@ -1,6 +1,7 @@
 //! The keys that issuers sign with (`jwks_uri`), and the signatures of their ID tokens.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -45,17 +46,24 @@ const MOST_KEYS: usize = 100;
 ///
 /// # Cancellation
 /// If who fetches is dropped, the next one fetches.
-pub(crate) async fn verify_id_token(
-    context: &Context,
-    issuer: &str,
-    registered: Option<&str>,
-    token: &str,
-    fetch: impl Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
-) -> Result<(), AuthError> {
-    let signed = Signed::read(token, registered)?;
-    let issuer = context.shared(|| Ok(Issuers::default()))?.0.get(issuer);
-    issuer.check(&signed, fetch).await
+pub(crate) fn verify_id_token<'a>(
+    context: &'a Context,
+    issuer: &'a str,
+    registered: Option<&'a str>,
+    token: &'a str,
+    fetch: impl Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>> + Send + 'a,
+) -> impl Future<Output = Result<(), AuthError>> + Send + 'a {
+    // It is large, and would be part of each future here.
+    let fetch = Box::pin(fetch);
+    async move {
+        let signed = Signed::read(token, registered)?;
+        let issuer = context.shared(|| Ok(Issuers::default()))?.0.get(issuer);
+        issuer.check(&signed, fetch).await
+    }
 }
+
+/// How keys are fetched.
+type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>> + Send + 'a>>;
 
 /// An ID token, as its signature is checked.
 struct Signed<'a> {
@@ -145,11 +153,7 @@ impl Known {
 }
 
 impl Issuer {
-    async fn check(
-        &self,
-        signed: &Signed<'_>,
-        fetch: impl Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
-    ) -> Result<(), AuthError> {
+    async fn check(&self, signed: &Signed<'_>, fetch: Fetch<'_>) -> Result<(), AuthError> {
         let (keys, fetch) = self.keys(fetch).await?;
         let Err(failure) = signed.check(&keys) else { return Ok(()) };
         let Some(keys) = self.newer_than(&keys, fetch).await? else { return Err(failure) };
@@ -160,10 +164,7 @@ impl Issuer {
 
     /// The keys: remembered, or fetched. With them `fetch`, unless it, or one that this call waited for, has just been
     /// polled.
-    async fn keys<F>(&self, fetch: F) -> Result<(Arc<[Jwk]>, Option<F>), AuthError>
-    where
-        F: Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
-    {
+    async fn keys<'a>(&self, fetch: Fetch<'a>) -> Result<(Arc<[Jwk]>, Option<Fetch<'a>>), AuthError> {
         let seen = self.attempts.load(SeqCst);
         if let Some(keys) = self.known().fresh() {
             return Ok((Arc::clone(keys), Some(fetch)));
@@ -189,14 +190,11 @@ impl Issuer {
     }
 
     /// Other keys than these, if somebody has fetched them or they may be fetched now.
-    async fn newer_than<F>(
+    async fn newer_than(
         &self,
         keys: &Arc<[Jwk]>,
-        fetch: Option<F>,
-    ) -> Result<Option<Arc<[Jwk]>>, AuthError>
-    where
-        F: Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>>,
-    {
+        fetch: Option<Fetch<'_>>,
+    ) -> Result<Option<Arc<[Jwk]>>, AuthError> {
         let _turn = self.turn.lock().await;
         let known = self.known().clone();
         if let Some(newer) = known.keys.filter(|newer| !Arc::ptr_eq(newer, keys)) {

@@ -325,7 +325,10 @@ impl CredentialProvider for Cave {
         ui: Arc<dyn Interaction>,
     ) -> Result<Acquired, AuthError> {
         if self.token.is_none() {
-            let text = format!("{}\nThe token: ", self.get_new_token(None).instructions);
+            let text = format!(
+                "The CAVE token that {} shows once you are signed in there (it ends the one that you had)",
+                self.server.new_token_url()
+            );
             match ui.ask(&Question { text, secret: true }).await {
                 Ok(token) => drop(self.save_token(token, &self.key, true).await?),
                 Err(error) if error.kind() == ErrorKind::InteractionRequired => {}

@@ -49,10 +49,12 @@ impl Server {
         self.asked.load(SeqCst)
     }
 
-    async fn fetch(&self) -> Result<Zeroizing<Vec<u8>>, AuthError> {
-        self.asked.fetch_add(1, SeqCst);
-        let body = self.body.lock().unwrap().clone();
-        body.map(|body| Zeroizing::new(body.into_bytes())).ok_or_else(|| AuthError::transient("it is down"))
+    fn fetch(&self) -> impl Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>> + Send {
+        poll_fn(|_| {
+            self.asked.fetch_add(1, SeqCst);
+            let body = self.body.lock().unwrap().clone().map(|body| Zeroizing::new(body.into_bytes()));
+            Poll::Ready(body.ok_or_else(|| AuthError::transient("it is down")))
+        })
     }
 
     async fn verify(&self, context: &Context, token: &str) -> Result<(), AuthError> {
@@ -354,7 +356,12 @@ async fn held(server: &Server, begun: &Notify, go: &Notify) -> Result<Zeroizing<
 /// Whether the token holds, for one who fetches and for 20 who come meanwhile.
 async fn together(context: &Context, server: &Server, token: &str) -> (bool, Vec<bool>) {
     let (begun, go) = (Notify::new(), Notify::new());
-    let first = verify_id_token(context, ISSUER, None, token, held(server, &begun, &go));
+    let first = async {
+        let first = verify_id_token(context, ISSUER, None, token, held(server, &begun, &go)).await;
+        // In case it did not fetch, so that nobody waits for ever.
+        begun.notify_one();
+        first
+    };
     let others = async {
         begun.notified().await;
         let mut waiting: Vec<_> = (0..20).map(|_| Box::pin(server.verify(context, token))).collect();
