@@ -179,7 +179,7 @@ async fn without_a_login_an_unsaved_token_holds_no_lease() {
 async fn the_answer_to_a_lost_exchange_is_tried_again_within_a_grace() {
     let world = World::logged_in(ScriptedProvider::attended().reusable()).await;
     world.clock.advance(s(601));
-    world.provider.push(Step::Lose(keyfob_auth_core::AuthError::transient("reset")));
+    world.provider.push(Step::Lose(AuthError::transient("reset")));
     assert!(world.session.token().await.is_err());
     tokio::time::sleep(ms(1300)).await;
     assert!(world.session.token().await.is_ok(), "asked again within some 1.25 s");
