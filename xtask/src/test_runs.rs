@@ -41,7 +41,9 @@ pub(crate) fn e2e(groups: &[Group]) -> Outcome {
 pub(crate) fn model() -> Outcome {
     let tests =
         "--package keyfob-auth-core --features testing --lib --target-dir target/model session::model::";
-    counted(&Invocation::cargo(&format!("test {tests}")).with("RUSTFLAGS", "--cfg keyfob_shuttle"))
+    counted(
+        &Invocation::cargo(&format!("test {tests}")).with("RUSTFLAGS", "--cfg keyfob_shuttle -D warnings"),
+    )
 }
 
 /// The same as a gate. Its tests are none of the workspace's, and not counted with them.

@@ -2,6 +2,7 @@
 //! some later moment.
 
 #![allow(unreachable_pub, clippy::unused_async, reason = "in the shape of what they stand for")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
 

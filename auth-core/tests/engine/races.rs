@@ -68,6 +68,29 @@ async fn what_was_read_before_a_login_or_a_logout_is_not_served_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bytes_that_are_reported_bad_while_they_come_again_are_not_served() {
+    let world = World::new(ScriptedProvider::unattended());
+    let store = Interposed::new(world.store.clone());
+    let context =
+        Context::builder().executor(tokio::runtime::Handle::current()).clock(world.clock.clock()).build();
+    let session = Session::new(Arc::new(world.provider.clone()), Arc::new(store.clone()), &context).unwrap();
+    let bad = session.token().await.unwrap();
+    let again = AccessToken::new(bad.secret()).expires_in(600);
+    world.provider.push(Step::Answer(Box::new(Acquired::token(again))));
+    store.slow_writes(ms(100));
+    let refreshing = tokio::spawn({
+        let session = session.clone();
+        async move { session.refresh().await }
+    });
+    tokio::time::sleep(ms(50)).await; // they have come, and are being saved
+    assert_eq!(world.provider.exchanges(), 2);
+    assert!(session.invalidate(&bad));
+    assert_eq!(refreshing.await.unwrap().unwrap_err().kind(), ErrorKind::Refused);
+    assert!(session.cached().is_none());
+    assert_eq!(world.provider.exchanges(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiter_overtaken_by_a_login_elsewhere_in_the_session_is_served_from_it() {
     let world = World::logged_in(ScriptedProvider::attended()).await;
     world.clock.advance(s(601));
