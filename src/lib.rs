@@ -72,7 +72,7 @@
 //! |---|---|---|
 //! | `oidc` | | [`oidc`]: OAuth 2.0 and OpenID Connect (`provider = "oidc"`) |
 //! | `keycloak` | | [`keycloak`]: Keycloak, and the USNAN SDK's session (`provider = "keycloak"`, `store = "usnan"`); implies `oidc` and `jose` |
-//! | `nemo` | | [`nemo`]: NVIDIA NeMo Platform (`provider = "nemo"`); implies `oidc` |
+//! | `nemo` | | [`nemo`]: NVIDIA NeMo Platform (`provider = "nemo"`, `store = "nemo"`); implies `oidc` |
 //! | `sfapi` | | [`sfapi`]: the NERSC Superfacility API (`provider = "sfapi"`); implies `oidc` and `jose` |
 //! | `static` | | [`static_token`]: tokens that are given (`provider = "static"`), and CAVE's (`provider = "cave"`) |
 //! | `browser` | | opens the person's browser at a login; without it the URL is only shown |
@@ -128,6 +128,13 @@ pub fn registry() -> Registry {
         .store("usnan", keycloak::usnan::UsnanStore::from_settings);
     #[cfg(not(feature = "keycloak"))]
     let registry = registry.absent("keycloak", "keycloak").absent("usnan", "keycloak");
+
+    #[cfg(feature = "nemo")]
+    let registry = registry
+        .provider("nemo", nemo::Nemo::from_settings)
+        .store("nemo", nemo::config_file::NemoStore::from_settings);
+    #[cfg(not(feature = "nemo"))]
+    let registry = registry.absent("nemo", "nemo");
 
     #[cfg(feature = "sfapi")]
     let registry = registry.provider("sfapi", sfapi::Sfapi::from_settings);

@@ -24,14 +24,17 @@ impl Claims {
     /// The claims, if the token is a JWT.
     pub(crate) fn of(token: &AccessToken) -> Option<Self> {
         let mut parts = token.secret().expose_secret().split('.');
-        let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
+        let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
+            return None;
+        };
         let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
         serde_json::from_slice(&json).ok()
     }
 
     /// The scopes that were granted.
     pub(crate) fn scopes(&self) -> Scopes {
-        let stated = [&self.scp, &self.scope].into_iter().flatten().map(scopes).find(|scopes| !scopes.is_empty());
+        let stated =
+            [&self.scp, &self.scope].into_iter().flatten().map(scopes).find(|scopes| !scopes.is_empty());
         stated.unwrap_or_default()
     }
 
@@ -63,7 +66,8 @@ mod tests {
     use super::*;
 
     fn claims(payload: &Value) -> Claims {
-        Claims::of(&AccessToken::new(format!("e30.{}.x", URL_SAFE_NO_PAD.encode(payload.to_string())))).unwrap()
+        Claims::of(&AccessToken::new(format!("e30.{}.x", URL_SAFE_NO_PAD.encode(payload.to_string()))))
+            .unwrap()
     }
 
     #[test]

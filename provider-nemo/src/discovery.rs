@@ -51,9 +51,13 @@ impl Discovery {
     pub(crate) fn need(&self, member: &str) -> Result<&str, AuthError> {
         self.get(member).ok_or_else(|| {
             let instead = match (member, self.has_identity_provider()) {
-                ("device_authorization_endpoint", true) => "sign in with a user name and a password (`flow = \"password\"`)",
+                ("device_authorization_endpoint", true) => {
+                    "sign in with a user name and a password (`flow = \"password\"`)"
+                }
                 (_, true) => "its administrator has to complete it",
-                (_, false) => "it has no identity provider, and knows unsigned tokens at most (`flow = \"unsigned\"`)",
+                (_, false) => {
+                    "it has no identity provider, and knows unsigned tokens at most (`flow = \"unsigned\"`)"
+                }
             };
             self.refused(&format!("the platform names no `{member}`: {instead}"))
         })

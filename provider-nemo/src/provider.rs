@@ -4,19 +4,17 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use keyfob_auth_core::{
-    Acquired, AuthError, Context, CredentialProvider, ExposeSecret as _, Identity, Interaction, Keep, Login,
+    Acquired, AuthError, Context, CredentialProvider, ErrorKind, Identity, Interaction, Keep, Login,
     LoginRequest, Scopes, TokenRequest,
     registry::{SecretSource, Settings},
 };
-use keyfob_provider_oidc::{Flow, Oidc, OidcBuilder};
+use keyfob_provider_oidc::Flow;
 
 use crate::{
-    NemoBuilder, NemoFlow, PROVIDER, RefreshScopes, builder::Network, claims::Claims, config_file::NemoStore,
-    discovery::Discovery, given,
+    NemoBuilder, NemoFlow, PROVIDER, RefreshScopes, config_file::NemoStore, discovery::Discovery, given,
+    platform::Platform,
 };
 
-/// Which platform a login is for, as the login itself says.
-const BASE_URL: &str = "base_url";
 /// The client that the platform's document is asked for by: it names none.
 const NOBODY: &str = "nemo";
 
@@ -63,7 +61,8 @@ impl Nemo {
 
     pub(crate) fn of(settings: NemoBuilder, flow: NemoFlow, context: &Context) -> Self {
         let base_url = settings.base_url.as_deref().unwrap_or_default().trim_end_matches('/');
-        let user = settings.username.as_deref().filter(|_| flow == NemoFlow::Password && settings.label.is_empty());
+        let user =
+            settings.username.as_deref().filter(|_| flow == NemoFlow::Password && settings.label.is_empty());
         let identity = Identity::new(PROVIDER)
             .grant(flow.grant())
             .issuer(base_url)
@@ -88,7 +87,8 @@ impl Nemo {
                         "no platform is named: set `base_url` or NMP_BASE_URL, or make a context for one in {config:?}",
                     )));
                 };
-                network.ca_file = network.ca_file.or(connection.certificate_authority.map(SecretSource::File));
+                network.ca_file =
+                    network.ca_file.or(connection.certificate_authority.map(SecretSource::File));
                 connection.base_url
             }
             (None, None) => return Err(AuthError::not_configured("no platform is named: set `base_url`")),
@@ -98,11 +98,20 @@ impl Nemo {
             error.with_message(message)
         })?;
         let discovery = Discovery::of(&base_url, &asking).await?;
-        Ok(Platform { base_url, discovery, network, context: self.context.clone() })
+        Ok(Platform::new(&base_url, discovery, network, &self.context))
     }
 
-    async fn acquire_for(&self, request: &TokenRequest, login: Option<&Login>) -> Result<Acquired, AuthError> {
-        let Some(login) = login.filter(|login| self.flow.is_personal() && login.refresh_token.is_some()) else {
+    async fn acquire_for(
+        &self,
+        request: &TokenRequest,
+        login: Option<&Login>,
+    ) -> Result<Acquired, AuthError> {
+        if request.subject.is_some() && matches!(self.flow, NemoFlow::Token | NemoFlow::Unsigned) {
+            let message = "a token on behalf of a subject can be had by the workload flow alone";
+            return Err(AuthError::configuration(message));
+        }
+        let Some(login) = login.filter(|login| self.flow.is_personal() && login.refresh_token.is_some())
+        else {
             return match self.flow {
                 NemoFlow::Device => Err(AuthError::login_required(match login {
                     None => "nobody is logged in",
@@ -129,7 +138,8 @@ impl Nemo {
         if request.scopes.is_empty() && self.settings.refresh_scopes == RefreshScopes::Default {
             request.scopes = platform.discovery.scopes().defaults();
         }
-        let renewed = platform.person(Flow::Device)?.build(&self.context)?.acquire(&request, Some(login)).await?;
+        let renewed =
+            platform.person(Flow::Device)?.build(&self.context)?.acquire(&request, Some(login)).await?;
         Ok(platform.marked(renewed))
     }
 
@@ -147,7 +157,8 @@ impl Nemo {
         request.token.scopes.clone_from(&scopes);
         let acquired = match (self.flow, ui) {
             (NemoFlow::Password, _) => {
-                let (username, password) = (given_by(&self.settings.username)?, given_by(&self.settings.password)?);
+                let (username, password) =
+                    (given_by(&self.settings.username)?, given_by(&self.settings.password)?);
                 let oidc = platform.person(Flow::Password)?.username(username).password(password.clone());
                 oidc.build(&self.context)?.acquire(&request.token, None).await?
             }
@@ -168,7 +179,7 @@ impl Nemo {
         }
         let platform = match self.platform().await {
             Ok(platform) => platform,
-            Err(error) if error.kind() == keyfob_auth_core::ErrorKind::NotConfigured => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotConfigured => return Ok(()),
             Err(error) => return Err(error),
         };
         platform.is_of(login)?;
@@ -190,99 +201,6 @@ fn either<'a>(asked: &'a Scopes, configured: &'a Scopes) -> &'a Scopes {
 pub(crate) fn wrong(error: &AuthError) -> (&str, &str) {
     let message = error.message();
     message.strip_prefix('`').and_then(|message| message.split_once("` ")).unwrap_or(("", message))
-}
-
-/// One platform, and what it says of itself.
-pub(crate) struct Platform {
-    base_url: String,
-    pub(crate) discovery: Discovery,
-    network: Network,
-    pub(crate) context: Context,
-}
-
-impl Platform {
-    /// What speaks to the identity provider as this client.
-    pub(crate) fn oidc(&self, client_id: &str) -> OidcBuilder {
-        // The platform's own clients look at no ID token, and need not be able to reach who issues it.
-        self.network.oidc(&self.base_url, client_id).id_tokens(false)
-    }
-
-    fn person(&self, flow: Flow) -> Result<OidcBuilder, AuthError> {
-        let oidc = self.oidc(self.discovery.need("client_id")?).flow(flow);
-        Ok(oidc.token_endpoint(self.discovery.need("token_endpoint")?).scope_on_poll(true))
-    }
-
-    /// The request with its scopes as the identity provider knows them.
-    fn request(&self, request: &TokenRequest) -> TokenRequest {
-        let rules = self.discovery.scopes();
-        let mut request = request.clone();
-        request.scopes = rules.prefixed(&request.scopes);
-        if let Some(scope) = request.challenge.as_mut().and_then(|challenge| challenge.scope.as_mut()) {
-            *scope = rules.prefixed(scope);
-        }
-        request
-    }
-
-    /// Every scope of the platform's own that was asked for has to be in the token.
-    fn check_granted(&self, acquired: &Acquired, asked: &Scopes) -> Result<(), AuthError> {
-        let granted = match Claims::of(&acquired.access) {
-            Some(claims) => claims.scopes(),
-            // Opaque, it is as the answer says, and where that says nothing all is granted (RFC 6749 section 5.1).
-            None => acquired.access.scopes().cloned().unwrap_or_else(|| asked.clone()),
-        };
-        let missing = self.discovery.scopes().missing(asked, &granted);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(self.discovery.refused(&format!(
-            "the sign-in was not granted {}, which it asked for; ask for less (`scopes`), or have the identity provider's \
-             administrator allow it",
-            missing.join(" ")
-        )))
-    }
-
-    /// Says in the login which platform it is for and who signed in, as the token has it.
-    fn marked(&self, mut acquired: Acquired) -> Acquired {
-        if let Some(login) = &mut acquired.login {
-            login.fields.insert(BASE_URL.into(), self.base_url.trim_end_matches('/').into());
-            if let Some(account) = Claims::of(&acquired.access).and_then(|claims| claims.account()) {
-                login.account = Some(account);
-            }
-        }
-        acquired
-    }
-
-    /// A refresh token must not go to another platform's identity provider: contexts can be pointed elsewhere.
-    fn is_of(&self, login: &Login) -> Result<(), AuthError> {
-        let base_url = self.base_url.trim_end_matches('/');
-        match login.fields.get(BASE_URL) {
-            Some(its) if its.expose_secret() != base_url => Err(AuthError::login_required(format!(
-                "the login is for {}, not for {base_url}; log in again",
-                its.expose_secret()
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// The platform's document names no revocation endpoint, the issuer's may; not every client can reach that.
-    async fn revoke(&self, login: &Login) -> Result<(), AuthError> {
-        let (Some(issuer), Some(client_id)) = (self.discovery.get("issuer"), self.discovery.get("client_id")) else {
-            return Ok(());
-        };
-        let Ok(oidc) = self.network.oidc(issuer, client_id).flow(Flow::Device).build(&self.context) else {
-            return Ok(());
-        };
-        match oidc.revoke(login).await {
-            Err(error) if nobody_revokes(&error) => Ok(()),
-            revoked => revoked,
-        }
-    }
-}
-
-/// Whether there is nobody to tell: no metadata, or none that names where.
-fn nobody_revokes(error: &AuthError) -> bool {
-    use keyfob_auth_core::ErrorKind::{Configuration, Refused};
-    error.kind() == Configuration || (error.kind() == Refused && error.status().is_none())
 }
 
 #[async_trait]
@@ -330,6 +248,9 @@ impl CredentialProvider for Nemo {
 
 impl fmt::Debug for Nemo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Nemo").field("identity", &self.identity).field("config", &self.settings.config).finish_non_exhaustive()
+        f.debug_struct("Nemo")
+            .field("identity", &self.identity)
+            .field("config", &self.settings.config)
+            .finish_non_exhaustive()
     }
 }

@@ -56,7 +56,9 @@ impl ScopeRules {
         let granted: Vec<&str> = granted.iter().map(|scope| self.short(scope)).collect();
         let own = asked.iter().filter(|scope| scope.contains(':')).map(|scope| self.short(scope));
         // `.default` stands for others, and no token names it.
-        own.filter(|scope| !scope.ends_with(".default") && !granted.contains(scope)).map(str::to_owned).collect()
+        own.filter(|scope| !scope.ends_with(".default") && !granted.contains(scope))
+            .map(str::to_owned)
+            .collect()
     }
 
     fn short<'a>(&self, scope: &'a str) -> &'a str {
@@ -88,7 +90,11 @@ mod tests {
             ),
         ] {
             let rules = ScopeRules::new(defaults, prefix);
-            assert_eq!(rules.of_login(&Scopes::parse(asked)).to_string(), sent, "{defaults:?} {prefix:?} {asked:?}");
+            assert_eq!(
+                rules.of_login(&Scopes::parse(asked)).to_string(),
+                sent,
+                "{defaults:?} {prefix:?} {asked:?}"
+            );
         }
         // A request below a login adds nothing of its own.
         let rules = ScopeRules::new(Some(DEFAULT), Some("api://nmp"));
@@ -103,7 +109,12 @@ mod tests {
             (None, "openid email", "", vec![]),
             (Some("api://nmp"), "api://nmp/platform:read", "platform:read", vec![]),
             (Some("api://nmp"), "api://nmp/platform:read", "api://nmp/platform:read", vec![]),
-            (Some("api://nmp"), "api://nmp/platform:read", "api://other/platform:read", vec!["platform:read"]),
+            (
+                Some("api://nmp"),
+                "api://nmp/platform:read",
+                "api://other/platform:read",
+                vec!["platform:read"],
+            ),
             (Some("api://nmp"), "api://nmp/.default", "platform:read", vec![]),
         ] {
             let rules = ScopeRules::new(None, prefix);

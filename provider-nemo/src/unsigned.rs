@@ -107,7 +107,11 @@ impl Unsigned {
             }
         }
         let part = |json: String| URL_SAFE_NO_PAD.encode(json);
-        format!("{}.{}.", part(r#"{"alg":"none","typ":"JWT"}"#.into()), part(Value::Object(claims).to_string()))
+        format!(
+            "{}.{}.",
+            part(r#"{"alg":"none","typ":"JWT"}"#.into()),
+            part(Value::Object(claims).to_string())
+        )
     }
 }
 
@@ -133,7 +137,8 @@ mod tests {
             claims(&least.token(&Scopes::none(), 5, 3605)),
             json!({"sub": "dev@example.test", "iat": 5, "email": "dev@example.test", "exp": 3605})
         );
-        let most = Unsigned::new("dev@example.test").principal_id("p").groups(["g", "h"]).audience("a").issuer("i");
+        let most =
+            Unsigned::new("dev@example.test").principal_id("p").groups(["g", "h"]).audience("a").issuer("i");
         assert_eq!(
             claims(&most.token(&Scopes::parse("platform:read x"), 5, 6)),
             json!({

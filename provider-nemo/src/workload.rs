@@ -6,7 +6,7 @@ use keyfob_auth_core::{
 };
 use keyfob_provider_oidc::Flow;
 
-use crate::{discovery::Discovery, provider::Platform};
+use crate::{discovery::Discovery, platform::Platform};
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";

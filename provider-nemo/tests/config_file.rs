@@ -448,7 +448,7 @@ async fn what_makes_no_sense_is_told_and_left_alone() {
         ("[".repeat(5000), "not YAML"),
         (large, "too large"),
         // Cut off by a client that is writing it, at the end of each list and in the middle of the last.
-        (AFTER_LOGIN.split("contexts:").next().unwrap().into(), "users and no contexts"),
+        (AFTER_LOGIN.split("contexts:").next().unwrap().into(), "it has `current_context` and no `contexts`"),
         (AFTER_LOGIN.split("  user: ").next().unwrap().into(), "a context has no `user`"),
         (AFTER_LOGIN.split("user\n  workspace").next().unwrap().into(), "that is not there"),
     ];
@@ -576,7 +576,7 @@ async fn what_a_client_wrote_meanwhile_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_file_that_may_be_half_written_is_not_changed_at_once() {
+async fn a_file_that_may_be_half_written_does_not_count_at_once() {
     let (_folder, path, store) = place(TWO_CONTEXTS);
     // As young as can be, however long the test takes to get there.
     let young = SystemTime::now() + Duration::from_secs(3600);
@@ -615,7 +615,7 @@ async fn a_file_that_is_being_written_is_never_seen_by_halves() {
     writer.join().unwrap();
 }
 
-/// A process of its own: another context, on the test's paused time.
+/// A process of its own: another context.
 fn session(provider: &ScriptedProvider, path: &Path) -> Session {
     let context = Context::builder().executor(Handle::current()).clock(FakeClock::new().clock()).build();
     let provider = provider.clone().with_identity(key().identity().clone());
@@ -637,7 +637,7 @@ fn logged_in(provider: &ScriptedProvider, access: &str) -> String {
         .replace(line(AFTER_LOGIN, "refresh_token"), refresh.expose_secret())
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_login_of_the_real_client_is_used_and_renewed_in_its_file() {
     let (_folder, path, _) = place("");
     let provider = ScriptedProvider::attended();
@@ -654,7 +654,7 @@ async fn a_login_of_the_real_client_is_used_and_renewed_in_its_file() {
     assert_eq!((provider.exchanges(), provider.reuses()), (1, 0));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_logout_on_either_side_is_seen_by_the_other() {
     let (_folder, path, _) = place(AFTER_LOGOUT);
     let provider = ScriptedProvider::attended();
@@ -669,7 +669,7 @@ async fn a_logout_on_either_side_is_seen_by_the_other() {
     assert_eq!((text(&path), provider.exchanges()), (AFTER_LOGOUT.to_owned(), 0));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_renewal_of_the_real_client_is_followed() {
     let (_folder, path, _) = place(AFTER_LOGOUT);
     let provider = ScriptedProvider::attended();
@@ -681,7 +681,7 @@ async fn a_renewal_of_the_real_client_is_followed() {
     assert_eq!((provider.exchanges(), provider.reuses()), (1, 0));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_refused_login_loses_its_refresh_token_and_nothing_else() {
     let (_folder, path, _) = place("");
     let provider = ScriptedProvider::attended();
@@ -692,7 +692,6 @@ async fn a_refused_login_loses_its_refresh_token_and_nothing_else() {
     assert_eq!(text(&path), before, "a 503 deletes nothing");
     provider.fail_always(None);
     provider.log_out_at_server();
-    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(session(&provider, &path).refresh().await.unwrap_err().kind(), ErrorKind::LoginRequired);
     assert!(!text(&path).contains("refresh_token"));
     assert_eq!(line(&text(&path), "base_url"), line(AFTER_LOGIN, "base_url"));

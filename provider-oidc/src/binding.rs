@@ -99,7 +99,8 @@ impl Oidc {
         key: &SecretString,
     ) -> Result<Reply, AuthError> {
         let signer = crate::dpop::DpopSigner::new(self.context(), token, key)?;
-        let bad = |error| AuthError::configuration("the URL of the resource cannot be used").with_source(error);
+        let bad =
+            |error| AuthError::configuration("the URL of the resource cannot be used").with_source(error);
         let uri: Uri = endpoint.url().as_str().parse().map_err(bad)?;
         let ask = || self.http.get_with(endpoint, || signer.sign(&Method::GET, &uri));
         let again = |reply: &Reply| match StatusCode::from_u16(reply.status) {

@@ -162,7 +162,9 @@ pub(crate) fn read(reply: &Reply, asked: &Asked<'_>, key: Option<&BindingKey>) -
         // No downgrade (RFC 9449 section 5).
         Some(_) if kind.eq_ignore_ascii_case("dpop") => {}
         Some(_) => {
-            return refuse("the server does not bind tokens to keys (DPoP); set `dpop = false` to go without");
+            return refuse(
+                "the server does not bind tokens to keys (DPoP); set `dpop = false` to go without",
+            );
         }
         None if kind.is_empty() || kind.eq_ignore_ascii_case("bearer") => {}
         None => {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Oidc,
-    http::{Endpoint, Reply},
+    http::Reply,
     json,
     metadata::Which,
     oauth_error::{Asked, error_in},
@@ -47,7 +47,9 @@ impl Oidc {
                 let Presentation::Header(name, value) = Presentation::bearer(&token)? else {
                     return Err(AuthError::refused("the access token fits no header"));
                 };
-                self.http.get_with(&endpoint, || Ok([(name.clone(), value.clone())].into_iter().collect())).await?
+                self.http
+                    .get_with(&endpoint, || Ok([(name.clone(), value.clone())].into_iter().collect()))
+                    .await?
             }
         };
         let claims = read(&reply)?;

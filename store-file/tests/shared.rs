@@ -352,20 +352,38 @@ fn what_is_too_large_is_neither_read_nor_written() {
 }
 
 #[test]
-fn content_that_is_young_is_seen_twice_before_it_is_changed() {
-    let (folder, file) = before("create");
-    let path = folder.path().join(NAME);
-    fs::write(&path, "<1>").unwrap();
-    let file = file.settle(Duration::from_millis(20)).reread(Duration::from_secs(60));
-    let reads = AtomicUsize::new(0);
-    let watched = |bytes: &[u8]| {
-        if reads.fetch_add(1, Ordering::Relaxed) == 0 {
-            fs::write(&path, "<12>").unwrap();
-        }
-        parse(bytes)
-    };
-    let found = run(file.update(None, watched, |found| Ok((Change::Keep, found.unwrap().value))));
-    assert_eq!(found.unwrap(), 12);
+fn content_that_is_young_is_seen_twice() {
+    for lock in [false, true] {
+        let (folder, file) = before("create");
+        let path = folder.path().join(NAME);
+        let file = file.settle(Duration::from_millis(20)).reread(Duration::from_secs(60));
+        // As young as can be, however long the test takes to get there.
+        let plant = |content: &str| {
+            fs::write(&path, content).unwrap();
+            let young = SystemTime::now() + Duration::from_secs(3600);
+            fs::File::options().write(true).open(&path).unwrap().set_modified(young).unwrap();
+        };
+        plant("<1>");
+        let reads = AtomicUsize::new(0);
+        let watched = |bytes: &[u8]| {
+            if reads.fetch_add(1, Ordering::Relaxed) == 0 {
+                plant("<12>");
+            }
+            parse(bytes)
+        };
+        let found = if lock {
+            run(file.update(None, watched, |found| Ok((Change::Keep, found.unwrap().value)))).unwrap()
+        } else {
+            run(file.read(watched)).unwrap().unwrap().value
+        };
+        assert_eq!((found, reads.into_inner()), (12, 2));
+        // What we wrote is whole.
+        put(&file, 3, None).unwrap();
+        let young = SystemTime::now() + Duration::from_secs(3600);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(young).unwrap();
+        let file = file.settle(Duration::from_secs(3600));
+        assert_eq!(number(&file), Some(3));
+    }
 }
 
 #[test]

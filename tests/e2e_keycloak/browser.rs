@@ -145,7 +145,11 @@ async fn the_command_opens_the_browser_that_is_named() {
         let desk = Desk::new(&keycloak, "native", flow);
         let ran = desk.log_in(&alice);
         assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
-        assert!(ran.err.lines().any(|line| line.starts_with(&keycloak.issuer())), "the URL is shown: {}", ran.err);
+        assert!(
+            ran.err.lines().any(|line| line.starts_with(&keycloak.issuer())),
+            "the URL is shown: {}",
+            ran.err
+        );
         assert!(ran.err.contains("logged in as alice"), "{}", ran.err);
         assert_page(&alice.saw(), "You are signed in", "status");
         let token = desk.home.run("token");

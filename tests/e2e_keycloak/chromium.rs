@@ -37,7 +37,9 @@ impl Person {
     /// If there is none and `CI` is set.
     pub(crate) fn new(name: &'static str) -> Option<Self> {
         let chromium = env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| {
-            ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"].iter().find_map(|name| on_path(name))
+            ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
+                .iter()
+                .find_map(|name| on_path(name))
         });
         let missing = match (&chromium, on_path("node")) {
             (Some(_), Some(_)) => None,

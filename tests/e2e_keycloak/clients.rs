@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use keyfob::{
     Context, CredentialProvider as _, ErrorKind, ExposeSecret as _, SecretString, Session, TokenRequest,
     keycloak::Keycloak,
@@ -45,12 +46,23 @@ async fn signing(server: &Server, id: &str, algorithm: &str, key: &SigningKey) {
         "use.jwks.string": "true",
         "jwks.string": json!({"keys": [key.jwk()]}).to_string(),
     });
-    make(server, json!({
-        "clientId": id, "enabled": true, "publicClient": false, "clientAuthenticatorType": "client-jwt",
-        "standardFlowEnabled": false, "directAccessGrantsEnabled": false, "serviceAccountsEnabled": true,
-        "attributes": attributes,
-    }))
+    make(
+        server,
+        json!({
+            "clientId": id, "enabled": true, "publicClient": false, "clientAuthenticatorType": "client-jwt",
+            "standardFlowEnabled": false, "directAccessGrantsEnabled": false, "serviceAccountsEnabled": true,
+            "attributes": attributes,
+        }),
+    )
     .await;
+}
+
+/// The client that an access token says it was issued to.
+fn issued_to(token: &SecretString) -> serde_json::Value {
+    let payload = token.expose_secret().split('.').nth(1).unwrap();
+    let claims: serde_json::Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    claims["azp"].clone()
 }
 
 const ALGORITHMS: [(Algorithm, &str); 10] = [
@@ -81,14 +93,18 @@ async fn a_service_signs_its_assertions_by_every_algorithm() {
                 .build(&Context::new())
                 .unwrap();
             let token = provider.acquire(&TokenRequest::default(), None).await.unwrap().access;
-            let seen = server.introspect(token.secret().expose_secret()).await.unwrap();
-            assert_eq!((&seen["active"], &seen["client_id"]), (&json!(true), &json!(id)), "{name}: {seen}");
+            assert_eq!(issued_to(token.secret()), json!(id), "{name}");
         }
         let stranger = SigningKey::generate(algorithm);
-        let provider = Oidc::builder(server.issuer(), &id).key(literal(&stranger.pkcs8_pem())).signing_alg(name);
+        let provider =
+            Oidc::builder(server.issuer(), &id).key(literal(&stranger.pkcs8_pem())).signing_alg(name);
         let error = provider.build(&Context::new()).unwrap().acquire(&TokenRequest::default(), None).await;
         let error = error.unwrap_err();
-        assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("invalid_client")), "{name}");
+        assert_eq!(
+            (error.kind(), error.oauth_error()),
+            (ErrorKind::Refused, Some("invalid_client")),
+            "{name}"
+        );
         remove(&server, &id).await;
     }
 }
@@ -103,8 +119,7 @@ async fn the_superfacility_provider_is_taken_wherever_its_assertions_are() {
         .build(&Context::new())
         .unwrap();
     let token = provider.acquire(&TokenRequest::default(), None).await.unwrap().access;
-    let seen = server.introspect(token.secret().expose_secret()).await.unwrap();
-    assert_eq!(seen["client_id"], "fakeclientid1", "{seen}");
+    assert_eq!(issued_to(token.secret()), "fakeclientid1");
     remove(&server, "fakeclientid1").await;
 }
 
@@ -113,11 +128,14 @@ async fn a_service_signs_its_assertions_with_its_secret() {
     let Some(server) = Turn::wait("client_secret_jwt, HS256 to HS512").await else { return };
     let secret = "svc-secret-jwt-0123456789abcdef0123456789abcdef0123456789abcdef0123456789";
     for name in ["HS256", "HS384", "HS512"] {
-        make(&server, json!({
-            "clientId": "svc-secret-jwt", "enabled": true, "publicClient": false, "secret": secret,
-            "clientAuthenticatorType": "client-secret-jwt", "standardFlowEnabled": false,
-            "serviceAccountsEnabled": true, "attributes": {"token.endpoint.auth.signing.alg": name},
-        }))
+        make(
+            &server,
+            json!({
+                "clientId": "svc-secret-jwt", "enabled": true, "publicClient": false, "secret": secret,
+                "clientAuthenticatorType": "client-secret-jwt", "standardFlowEnabled": false,
+                "serviceAccountsEnabled": true, "attributes": {"token.endpoint.auth.signing.alg": name},
+            }),
+        )
         .await;
         let provider = Keycloak::builder(server.base(), "test", "svc-secret-jwt")
             .client_secret(literal(secret))
@@ -193,7 +211,8 @@ async fn a_service_acts_for_its_callers_by_token_exchange() {
 
 #[tokio::test]
 async fn tokens_are_introspected_and_their_person_asked_for() {
-    let Some(server) = Turn::wait("introspection, user info, roles, revocation of an access token").await else {
+    let Some(server) = Turn::wait("introspection, user info, roles, revocation of an access token").await
+    else {
         return;
     };
     let caller = of_caller(&server).await;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use keyfob::{
     Context, ErrorKind, ExposeSecret as _, LoginRequest, Session,
+    authorize::Origins,
     keycloak::Keycloak,
+    middleware::AuthClient,
     oidc::{Flow, Oidc, browser::Pending, claims_of},
     store::{LoginKey, MemoryStore, TokenStore as _},
 };
@@ -24,7 +26,9 @@ async fn sign_in(server: &Server, url: &str) -> String {
 
 #[tokio::test]
 async fn a_web_application_signs_a_person_in_in_two_steps() {
-    let Some(server) = Turn::wait("authorization code in two steps; with PAR; wrong answers").await else { return };
+    let Some(server) = Turn::wait("authorization code in two steps; with PAR; wrong answers").await else {
+        return;
+    };
     for pushed in [false, true] {
         let context = Context::new();
         let web = Oidc::builder(server.issuer(), "web")
@@ -56,7 +60,11 @@ async fn a_web_application_signs_a_person_in_in_two_steps() {
 
         // The code was spent, and Keycloak ends what came of it.
         let error = web.finish(pending, &answer).await.unwrap_err();
-        assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("invalid_grant")), "{error}");
+        assert_eq!(
+            (error.kind(), error.oauth_error()),
+            (ErrorKind::Refused, Some("invalid_grant")),
+            "{error}"
+        );
         let (_, another) = web.start(&LoginRequest::default(), None).await.unwrap();
         let error = web.finish(another, &answer).await.unwrap_err();
         assert!(error.message().contains("`state`"), "{error}");
@@ -68,7 +76,8 @@ async fn pkce_is_there_where_keycloak_demands_it() {
     let Some(server) = Turn::wait("a client that demands PKCE").await else { return };
     let context = Context::new();
     let provider = Oidc::builder(server.issuer(), "native-pkce").flow(Flow::Browser).build(&context).unwrap();
-    let (url, pending) = provider.start(&LoginRequest::default(), Some("http://127.0.0.1:54321/cb")).await.unwrap();
+    let (url, pending) =
+        provider.start(&LoginRequest::default(), Some("http://127.0.0.1:54321/cb")).await.unwrap();
     let answer = sign_in(&server, &url).await;
     provider.finish(pending, &answer).await.unwrap();
 }
@@ -105,7 +114,8 @@ async fn tokens_are_bound_to_the_logins_key() {
     assert!(record.login.unwrap().binding_key.is_some());
 
     // An API that judges proofs: Keycloak's own user info.
-    let api = keyfob::middleware::Client::builder(other, keyfob::Origins::new([server.base()]).unwrap()).build().unwrap();
+    let origins = Origins::new().with(server.base()).unwrap();
+    let api = AuthClient::builder(other).origins(origins).build().unwrap();
     let answer = api.get(server.endpoint("userinfo")).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{:?}", answer.headers());
     let bare = reqwest::Client::new().get(server.endpoint("userinfo")).bearer_auth(renewed.secret());

@@ -6,10 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod app;
-mod clients;
-mod codes;
 mod browser;
 mod chromium;
+mod clients;
+mod codes;
 mod command;
 mod endings;
 mod events;

@@ -35,8 +35,12 @@ impl<'n, 't> Config<'n, 't> {
                 ));
             }
         }
-        if root.find("contexts")?.is_none() && !config.items("users")?.is_empty() {
-            return Err("it has users and no contexts".into());
+        if root.get("contexts")?.is_none() {
+            for key in ["current_context", "clusters", "users"] {
+                if root.find(key)?.is_some() {
+                    return Err(format!("it has `{key}` and no `contexts`"));
+                }
+            }
         }
         for context in config.items("contexts")? {
             for (list, one) in &LISTS[..2] {

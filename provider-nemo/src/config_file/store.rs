@@ -22,10 +22,11 @@ use super::{
     format::{NemoFormat, text_of},
     yaml,
 };
+use crate::profiles;
 
 /// The context that is made where there is none.
 const DEFAULT_CONTEXT: &str = "default";
-/// How old a file that we change is known to be: its beginning makes sense without its end.
+/// How old content is before it counts: its beginning makes sense without its end.
 const SETTLED: Duration = Duration::from_millis(20);
 
 /// The platform's `config.yaml`, shared with its real clients: one context's login. Clones are the same store.
@@ -117,12 +118,18 @@ impl NemoStore {
     }
 
     /// The store that these settings describe: `path`, else the [default](Self::default_path); `context`, else
-    /// `NMP_CURRENT_CONTEXT`, else the file's current one; `base_url`.
+    /// `NMP_CURRENT_CONTEXT`, else the file's current one; `base_url`. If they say nothing of these and the profile's
+    /// provider is [`Nemo`](crate::Nemo), the store is of the context that the provider uses.
     ///
     /// # Errors
     /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration) for a setting of another type, and those of
     /// [`open`](Self::open) and [`base_url`](Self::base_url).
-    pub fn from_settings(settings: &Settings, _: &Context) -> Result<Arc<dyn TokenStore>, AuthError> {
+    pub fn from_settings(settings: &Settings, context: &Context) -> Result<Arc<dyn TokenStore>, AuthError> {
+        if !["path", "context", "base_url"].iter().any(|key| settings.has(key))
+            && let Some(store) = profiles::of_store(settings, context)?
+        {
+            return Ok(Arc::new(store));
+        }
         let path = match settings.path("path")? {
             Some(path) => path,
             None => Self::default_path()?,
@@ -164,7 +171,7 @@ impl NemoStore {
             None => Resolved::absent(wanted.unwrap_or(DEFAULT_CONTEXT).to_owned()),
         };
         if let (Some(wanted), Some(connection)) = (&self.base_url, &resolved.connection)
-            && normal(&connection.base_url).as_deref() == Some("x")
+            && normal(&connection.base_url).as_deref() != Some(wanted)
         {
             let (path, Connection { context, base_url, .. }) = (self.file.path().display(), connection);
             let message = format!(

@@ -70,7 +70,11 @@ impl Endpoint {
 
     /// Its host and port: whose clock it is.
     pub(crate) fn host(&self) -> String {
-        format!("{}:{}", self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(0))
+        format!(
+            "{}:{}",
+            self.url.host_str().unwrap_or_default(),
+            self.url.port_or_known_default().unwrap_or(0)
+        )
     }
 
     /// Scheme, host and port.

@@ -4,9 +4,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use keyfob_auth_core::{Context, Interaction, Login, Prompt, registry::SecretSource};
-use keyfob_idp::server::AuthorizationServer;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use keyfob_auth_core::{Context, Interaction, Login, Prompt, registry::SecretSource, testing::FakeClock};
+use keyfob_idp::server::{AuthorizationServer, RecordedRequest};
 use keyfob_provider_oidc::{Flow, Oidc, OidcBuilder};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -29,6 +31,36 @@ pub(crate) fn literal(secret: &str) -> SecretSource {
 
 pub(crate) fn build(builder: OidcBuilder) -> Oidc {
     builder.build(&Context::new()).unwrap()
+}
+
+/// A context whose clock says 2030, some time off the server's; the clock can be moved.
+pub(crate) fn elsewhen() -> (Arc<FakeClock>, Context) {
+    let clock = FakeClock::new();
+    let context = Context::builder().clock(clock.clock()).build();
+    (clock, context)
+}
+
+/// The parts of a JWT: its header and its claims.
+pub(crate) fn jwt(text: &str) -> [Value; 2] {
+    let part = |index| {
+        let part = text.split('.').nth(index).unwrap_or_else(|| panic!("no JWT: {text}"));
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    };
+    [part(0), part(1)]
+}
+
+/// The last request to a path.
+pub(crate) fn last(server: &AuthorizationServer, path: &str) -> RecordedRequest {
+    let requests = server.requests();
+    requests
+        .into_iter()
+        .rfind(|request| request.path == path)
+        .unwrap_or_else(|| panic!("no request to {path}"))
+}
+
+/// The values of a parameter, in order.
+pub(crate) fn values(request: &RecordedRequest, name: &str) -> Vec<String> {
+    request.form.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
 }
 
 /// A login of alice's at the public client, by the password grant: quicker than a device login.

@@ -329,7 +329,7 @@ async fn of_two_who_save_another_token_at_once_one_has_both_files() {
     }
     lock.unlock().unwrap();
     let [one, other] = saving;
-    let (won, lost) = match (one.await, other.await) {
+    let (won, lost) = match tokio::join!(one, other) {
         (Ok(_), Err(error)) => (TOKEN, error),
         (Err(error), Ok(_)) => ("another", error),
         both => panic!("{both:?}"),

@@ -10,7 +10,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64},
     },
     time::{Duration, Instant},
@@ -61,6 +61,8 @@ pub struct SharedFile {
     reread: Duration,
     settle: Duration,
     their_lock: Option<Arc<Path>>,
+    /// The version that we wrote last: whole, however young.
+    written: Arc<Mutex<Option<Version>>>,
     warned: Arc<AtomicBool>,
     writes: Arc<AtomicU64>,
     steps: Steps,
@@ -75,6 +77,8 @@ pub struct Content<T> {
     /// The file's permission bits, if others can read it or write it.
     pub open_to_others: Option<u32>,
     bytes: Zeroizing<Vec<u8>>,
+    /// How long ago it was written; `None` if that is not in the past.
+    age: Option<Duration>,
 }
 
 impl<T> Content<T> {
@@ -135,6 +139,7 @@ impl SharedFile {
             reread: REREAD,
             settle: Duration::ZERO,
             their_lock: None,
+            written: Arc::default(),
             warned: Arc::default(),
             writes: Arc::default(),
             steps: Steps::default(),
@@ -170,8 +175,8 @@ impl SharedFile {
         self
     }
 
-    /// Before it is changed, content that is younger than this is read twice and must have stayed the same: for formats of
-    /// which the beginning makes sense without the end. Zero unless it is said otherwise.
+    /// Content that is younger than this, and that we did not write, is read again after so long and must have stayed the
+    /// same: for formats of which the beginning makes sense without the end. Zero unless it is said otherwise.
     #[must_use]
     pub fn settle(mut self, settle: Duration) -> Self {
         self.settle = settle;
@@ -217,7 +222,7 @@ impl SharedFile {
         &self,
         parse: impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<Option<Content<T>>, StoreError> {
-        self.read_whole(&self.target()?, &parse).await
+        self.read_settled(&self.target()?, &parse).await
     }
 
     /// Reads, changes and writes it, under our lock beside it.
@@ -274,6 +279,10 @@ impl SharedFile {
         Ok(Locked { file: self.clone(), target, _ours: ours, _theirs: theirs })
     }
 
+    fn written(&self) -> MutexGuard<'_, Option<Version>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn restless(&self) -> StoreError {
         let message = format!("{} is being written all the time", quoted(&self.path));
         StoreError::new(StoreErrorKind::Unavailable, message)
@@ -290,7 +299,7 @@ pub struct Locked {
 }
 
 impl Locked {
-    /// As [`SharedFile::read`], and known as whole ([`SharedFile::settle`]).
+    /// As [`SharedFile::read`].
     ///
     /// # Errors
     /// Those of [`SharedFile::read`].

@@ -30,14 +30,18 @@ pub(super) struct Raw {
 
 impl Raw {
     pub(super) fn version(&self) -> Version {
-        let hash = hmac_sha256::Hash::hash(&self.bytes);
-        Version::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        version_of(&self.bytes)
     }
 
     /// How long ago it was written; `None` if that is not in the past.
     fn age(&self) -> Option<Duration> {
         self.meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok())
     }
+}
+
+pub(super) fn version_of(bytes: &[u8]) -> Version {
+    let hash = hmac_sha256::Hash::hash(bytes);
+    Version::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
 impl SharedFile {
@@ -104,6 +108,7 @@ impl SharedFile {
                     return Ok(Some(Content {
                         value,
                         version: raw.version(),
+                        age: raw.age(),
                         open_to_others: open_to_others(&raw.meta),
                         bytes: raw.bytes,
                     }));
@@ -121,7 +126,7 @@ impl SharedFile {
         }
     }
 
-    /// [`read_whole`](Self::read_whole), and once more if it is too young to be known as whole.
+    /// [`read_whole`](Self::read_whole), and again if it is too young to be known as whole.
     pub(super) async fn read_settled<T>(
         &self,
         target: &Path,
@@ -131,9 +136,10 @@ impl SharedFile {
         loop {
             let found = self.read_whole(target, parse).await?;
             let Some(seen) = &found else { return Ok(None) };
-            let young = !self.settle.is_zero()
-                && self.read_raw(target)?.is_none_or(|raw| raw.age().is_none_or(|age| age < self.settle));
-            if !young {
+            if self.settle.is_zero()
+                || seen.age.is_some_and(|age| age >= self.settle)
+                || self.written().as_ref() == Some(&seen.version)
+            {
                 return Ok(found);
             }
             nap(self.settle).await;

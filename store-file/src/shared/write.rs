@@ -9,7 +9,7 @@ use std::{
 
 use keyfob_auth_core::store::{StoreError, StoreErrorKind, Version};
 
-use super::{Change, Privacy, SharedFile, SharedLease};
+use super::{Change, Privacy, SharedFile, SharedLease, read::version_of};
 use crate::{
     atomic::{self, TEMPORARY, Temporary, folder_of},
     private::{self, failed, quoted},
@@ -74,6 +74,7 @@ impl SharedFile {
             }
             atomic::rename(&staged.path, target).map_err(unwritten)?;
             staged.armed = false;
+            *self.written() = Some(version_of(bytes));
             self.steps.at("renamed").map_err(unwritten)?;
             private::sync_folder(folder_of(target)).map_err(unwritten)?;
             self.steps.at("done").map_err(unwritten)?;
