@@ -118,12 +118,12 @@ async fn a_browser_that_fails_ends_nothing() {
     ] {
         let browser: Vec<_> = browser.map(|browser| ("BROWSER", browser)).into_iter().chain([SSH]).collect();
         let mut child = login(&home, &browser).spawn().unwrap();
-        let mut told = Told::new(child.stderr.take().unwrap());
+        let told = Told::new(child.stderr.take().unwrap());
         wait_for("what went wrong", || told.text().contains(said).then_some(()));
         assert!(told.text().contains("; open the address above yourself"), "{}", told.text());
         Person::new("alice").visit(&told.url(&server)).await.unwrap();
         assert!(child.wait().unwrap().success());
-        wait_for("the account", || told.text().contains("logged in as alice").then_some(()));
+        assert!(told.end().contains("logged in as alice"));
     }
 }
 
@@ -144,38 +144,47 @@ async fn over_ssh_a_code_is_shown_where_the_server_gives_one() {
 #[test]
 fn without_a_terminal_nobody_is_asked() {
     let server = server(false);
-    let ran: Ran = login(&home(&server, "flow = \"auto\""), &[SSH]).output().unwrap().into();
+    let home = home(&server, "flow = \"auto\"");
+    let ran: Ran = login(&home, &[SSH]).output().unwrap().into();
     assert_fails(&ran, 1, &["over SSH", "no device login", "`BROWSER`", "caused by", "no terminal"]);
     assert_eq!(server.counters().token, 0);
 }
 
 /// What is written to a stream so far.
-struct Told(Arc<Mutex<String>>);
+struct Told {
+    text: Arc<Mutex<String>>,
+    reader: thread::JoinHandle<()>,
+}
 
 impl Told {
     fn new(mut stream: impl std::io::Read + Send + 'static) -> Self {
         let text = Arc::new(Mutex::new(String::new()));
         let heard = Arc::clone(&text);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut some = [0; 1024];
             // A terminal whose other end is closed gives an error.
             while let Ok(read @ 1..) = stream.read(&mut some) {
                 heard.lock().unwrap().push_str(&String::from_utf8_lossy(&some[..read]));
             }
         });
-        Self(text)
+        Self { text, reader }
+    }
+
+    /// All of it, once the other end is closed.
+    fn end(self) -> String {
+        self.reader.join().unwrap();
+        self.text.lock().unwrap().clone()
     }
 
     fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
+        self.text.lock().unwrap().clone()
     }
 
     /// The URL on a line of its own.
-    fn url(&mut self, server: &AuthorizationServer) -> String {
+    fn url(&self, server: &AuthorizationServer) -> String {
         let start = server.url("/authorize?");
         wait_for("the URL", || {
             let text = self.text();
-            eprintln!("{text:?}");
             let line =
                 text.split_inclusive('\n').find(|line| line.starts_with(&start) && line.ends_with('\n'));
             line.map(|line| line.trim_end().to_owned())
@@ -203,7 +212,6 @@ impl Terminal {
         let child = command.stdin(slave()).stderr(slave()).spawn().unwrap();
         let master = File::from(master);
         let told = Told::new(master.try_clone().unwrap());
-        // Kept open: without any, a terminal forgets its modes.
         Self { master, told, child }
     }
 
@@ -228,15 +236,15 @@ impl Terminal {
         let code = wait_for("its end", || self.child.try_wait().unwrap()).code();
         let modes = tcgetattr(&self.master).unwrap().local_modes;
         assert!(modes.contains(LocalModes::ECHO | LocalModes::ICANON), "{modes:?}");
-        thread::sleep(Duration::from_millis(50));
-        (code, self.told.text())
+        (code, self.told.end())
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_address_is_pasted_at_a_terminal() {
     let server = server(false);
-    let mut terminal = Terminal::run(login(&home(&server, "flow = \"auto\""), &[SSH]));
+    let home = home(&server, "flow = \"auto\"");
+    let mut terminal = Terminal::run(login(&home, &[SSH]));
     let url = terminal.told.url(&server);
     terminal.wait_for_question(1);
     terminal.type_in("nonsense\r");
@@ -247,15 +255,15 @@ async fn the_address_is_pasted_at_a_terminal() {
     let padding = "x".repeat(6000);
     terminal.type_in(&format!("{address}&session_state={padding}\r"));
     let (code, told) = terminal.end();
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("logged in as alice"), "{told}");
+    assert!(code == Some(0) && told.contains("logged in as alice"), "{told}");
     assert_eq!(server.counters().successes_of("authorization_code"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_comes_back_ends_the_question() {
     let server = server(true);
-    let mut terminal = Terminal::run(login(&home(&server, "flow = \"browser\""), &[SSH]));
+    let home = home(&server, "flow = \"browser\"");
+    let terminal = Terminal::run(login(&home, &[SSH]));
     let url = terminal.told.url(&server);
     terminal.wait_for_question(1);
     Person::new("alice").visit(&url).await.unwrap();

@@ -14,8 +14,7 @@ use crate::{Keycloak, PROVIDER, provider::Source};
 pub struct KeycloakBuilder {
     pub(crate) oidc: OidcBuilder,
     /// Below which the realm's endpoints are.
-    pub(crate) base: String,
-    discovery: bool,
+    base: String,
     pushed: bool,
     confidential: bool,
     flow: Option<Flow>,
@@ -25,15 +24,9 @@ pub struct KeycloakBuilder {
 impl KeycloakBuilder {
     pub(crate) fn new(server_url: &str, realm: &str, client_id: &str) -> Self {
         let issuer = format!("{}/realms/{realm}", server_url.trim_end_matches('/'));
-        Self {
-            oidc: Oidc::builder(&issuer, client_id).kind(PROVIDER).scopes(["openid", "profile", "email"]),
-            base: format!("{issuer}/protocol/openid-connect"),
-            discovery: false,
-            pushed: false,
-            confidential: false,
-            flow: None,
-            token: None,
-        }
+        let oidc = Oidc::builder(&issuer, client_id).kind(PROVIDER).scopes(["openid", "profile", "email"]);
+        let base = format!("{issuer}/protocol/openid-connect");
+        Self { oidc, base, pushed: false, confidential: false, flow: None, token: None }.discovery(false)
     }
 
     /// How tokens are got. Unsaid: as a person, with a browser where there is one; for a client with a secret, a key or a
@@ -71,9 +64,24 @@ impl KeycloakBuilder {
         self
     }
 
-    /// Whether the realm's endpoints are discovered. Unsaid: they are known, which saves a request.
+    /// Whether the realm's endpoints are discovered. Unsaid: they are known, which saves a request. It comes before endpoints
+    /// that are named by [`oidc`](Self::oidc).
     pub fn discovery(mut self, discovery: bool) -> Self {
-        self.discovery = discovery;
+        let at = |path: &str| format!("{}/{path}", self.base);
+        self.oidc = if discovery {
+            self.oidc.discovered_endpoints()
+        } else {
+            self.oidc
+                .authorization_endpoint(at("auth"))
+                .token_endpoint(at("token"))
+                .device_authorization_endpoint(at("auth/device"))
+                .pushed_authorization_request_endpoint(at("ext/par/request"))
+                .revocation_endpoint(at("revoke"))
+                .introspection_endpoint(at("token/introspect"))
+                .userinfo_endpoint(at("userinfo"))
+                .end_session_endpoint(at("logout"))
+                .jwks_uri(at("certs"))
+        };
         self
     }
 
@@ -89,7 +97,7 @@ impl KeycloakBuilder {
         self
     }
 
-    /// Everything else that OAuth and OpenID Connect have.
+    /// Everything else that OAuth and OpenID Connect have. The flow, and what the client proves itself with, are said above.
     pub fn oidc(mut self, change: impl FnOnce(OidcBuilder) -> OidcBuilder) -> Self {
         self.oidc = change(self.oidc);
         self
@@ -111,50 +119,23 @@ impl KeycloakBuilder {
         context: &Context,
     ) -> Result<Keycloak, AuthError> {
         self.token = settings.secret("token")?.or(self.token);
-        self.discovery = settings.bool("discovery")?.unwrap_or(self.discovery);
+        if let Some(discovery) = settings.bool("discovery")? {
+            self = self.discovery(discovery);
+        }
         self.pushed = settings.bool("pushed_authorization_requests")?.unwrap_or(self.pushed);
         self.confidential |=
             ["client_secret", "client_assertion", "key", "certificate"].iter().any(|key| settings.has(key));
         if let Some(alias) = settings.string("idp_hint")? {
             self = self.idp_hint(alias);
         }
-        self.flow = if settings.has("flow") { None } else { self.flow };
-        let says_flow = settings.has("flow");
         let token = self.token.clone();
-        let mut builder = self.complete_unless(says_flow);
-        builder = builder.settings(settings)?;
-        let oidc = builder.build_from(settings, context)?;
+        // What the settings say replaces what is known, the endpoints and the flow among it.
+        let oidc = self.complete().settings(settings)?.build_from(settings, context)?;
         Ok(Keycloak::of(oidc, Source::of(token), context))
     }
 
     fn complete(self) -> OidcBuilder {
-        self.complete_unless(false)
-    }
-
-    /// With the realm's endpoints and the flow, unless the settings say the flow.
-    fn complete_unless(self, says_flow: bool) -> OidcBuilder {
-        let at = |path: &str| format!("{}/{path}", self.base);
-        let mut builder = self.oidc;
-        if !self.discovery {
-            builder = builder
-                .authorization_endpoint(at("auth"))
-                .token_endpoint(at("token"))
-                .device_authorization_endpoint(at("auth/device"))
-                .revocation_endpoint(at("revoke"))
-                .introspection_endpoint(at("token/introspect"))
-                .userinfo_endpoint(at("userinfo"))
-                .end_session_endpoint(at("logout"))
-                .jwks_uri(at("certs"));
-            if self.pushed {
-                builder = builder.pushed_authorization_request_endpoint(at("ext/par/request"));
-            }
-        }
-        builder = builder.pushed_authorization_requests(self.pushed);
-        match self.flow {
-            _ if says_flow => builder,
-            Some(flow) => builder.flow(flow),
-            None if self.confidential => builder.flow(Flow::ClientCredentials),
-            None => builder.flow(Flow::Auto),
-        }
+        let unsaid = if self.confidential { Flow::ClientCredentials } else { Flow::Auto };
+        self.oidc.pushed_authorization_requests(self.pushed).flow(self.flow.unwrap_or(unsaid))
     }
 }

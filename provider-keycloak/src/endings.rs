@@ -11,9 +11,12 @@ pub(crate) fn explained(error: AuthError) -> AuthError {
         "Session not active" => {
             "the session at Keycloak has ended: it idled too long, reached its limit, or was ended"
         }
-        "Token is not active" => "the refresh token has expired: the session idled too long",
+        "Token is not active" => {
+            "the refresh token has expired: the session at Keycloak idled too long, or reached its limit"
+        }
         "Stale token" => {
-            "the refresh token was used before: another program shares this login without sharing its store"
+            "the refresh token is older than Keycloak takes: its operator has revoked the tokens of that time (a not-before \
+             policy)"
         }
         "Maximum allowed refresh token reuse exceeded" => {
             "the refresh token was used before, and Keycloak has ended the session for that: does another program share it?"
@@ -21,7 +24,13 @@ pub(crate) fn explained(error: AuthError) -> AuthError {
         "Offline user session not found" | "Offline session not active" => {
             "the offline session at Keycloak has ended, or was revoked in the person's account"
         }
-        "Session doesn't have required client" => "the session at Keycloak is no longer this client's",
+        "Offline session invalid because offline access not granted anymore" => {
+            "the person may no longer have offline sessions"
+        }
+        "Session doesn't have required client" | "Client session not active" => {
+            "the session at Keycloak is no longer this client's: it was ended for this client, as after a second use of a \
+             refresh token"
+        }
         "User disabled" => "the account is disabled",
         _ => return error,
     };

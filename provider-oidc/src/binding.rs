@@ -182,12 +182,12 @@ impl Oidc {
             let mut form = form.copy();
             let mut headers = self.complete(&mut form).await?;
             let nonce = self.prove(endpoint, key, &mut headers)?;
-            let known = self.http.knows_skew(endpoint)?;
+            let known = self.http.skew(endpoint)?.is_some();
             let reply = self.http.post(endpoint, form, headers).await?;
             let news = key.is_some() && self.learn(endpoint, &reply, nonce.as_deref())?;
             let again = match code_of(&reply).as_deref() {
                 Some("use_dpop_nonce") if news => &mut nonce_again,
-                Some("invalid_client" | "invalid_dpop_proof") if self.http.knows_skew(endpoint)? != known => {
+                Some("invalid_client" | "invalid_dpop_proof") if self.http.skew(endpoint)?.is_some() != known => {
                     &mut clock_again
                 }
                 _ => return Ok(reply),

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     assertion::random,
+    http::Clocks,
     jose::{KeyOptions, SigningKey},
 };
 
@@ -142,10 +143,10 @@ impl Nonces {
     }
 }
 
-/// Whether an answer of a resource demands a nonce (RFC 9449 section 9).
-fn demands_nonce(status: StatusCode, headers: &HeaderMap) -> bool {
+/// Whether an answer of a resource refuses the proof for this reason (RFC 9449 sections 7.1 and 9).
+fn refuses(status: StatusCode, headers: &HeaderMap, error: &str) -> bool {
     let challenges = || headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok());
-    status == StatusCode::UNAUTHORIZED && challenges().any(|challenge| challenge.contains("use_dpop_nonce"))
+    status == StatusCode::UNAUTHORIZED && challenges().any(|challenge| challenge.contains(error))
 }
 
 /// How the token goes onto a request: with a proof by the login's key.
@@ -164,6 +165,7 @@ pub(crate) struct DpopSigner {
     token: SecretString,
     clock: Clock,
     nonces: Arc<Nonces>,
+    clocks: Arc<Clocks>,
 }
 
 impl DpopSigner {
@@ -179,6 +181,7 @@ impl DpopSigner {
             token: token.secret().clone(),
             clock: context.clock().clone(),
             nonces: context.shared(|| Ok(Nonces::default()))?,
+            clocks: context.shared(|| Ok(Clocks::default()))?,
         })
     }
 }
@@ -197,7 +200,7 @@ impl RequestSigner for DpopSigner {
         let proof = self.key.proof(&About {
             method: method.as_str(),
             uri: &target,
-            now: self.clock.wall(),
+            now: self.clocks.time_at(&host(uri), self.clock.wall()),
             nonce: nonce.as_deref(),
             access_token: Some(&self.token),
         })?;
@@ -208,9 +211,20 @@ impl RequestSigner for DpopSigner {
     }
 
     fn observe(&self, uri: &Uri, status: StatusCode, headers: &HeaderMap) -> bool {
-        // Not only if it is new: another request may have learnt it since this one was signed.
-        self.nonces.learn(Server::Resource, &origin(uri), headers).is_some() && demands_nonce(status, headers)
+        let host = host(uri);
+        let known = self.clocks.skew(&host).is_some();
+        self.clocks.learn(&host, headers, self.clock.wall());
+        let learnt = self.nonces.learn(Server::Resource, &origin(uri), headers).is_some();
+        // A nonce not only if it is new: another request may have learnt it since this one was signed.
+        learnt && refuses(status, headers, "use_dpop_nonce")
+            || self.clocks.skew(&host).is_some() != known && refuses(status, headers, "invalid_dpop_proof")
     }
+}
+
+/// Whose clock it is, as [`Endpoint::host`](crate::http::Endpoint::host) names it.
+fn host(uri: &Uri) -> String {
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+    format!("{}:{port}", uri.host().unwrap_or_default().to_ascii_lowercase())
 }
 
 /// Scheme, host and port; the default port is left out, as in the normal form that servers compare (RFC 9449 section 4.3).

@@ -1,6 +1,10 @@
 //! [`Oidc`]: the provider.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use keyfob_auth_core::{
@@ -55,6 +59,21 @@ impl Oidc {
     pub(crate) fn of(config: Config, context: &Context) -> Self {
         let http = Http { context: context.clone(), network: Arc::clone(&config.network) };
         Self { config: Arc::new(config), http }
+    }
+
+    /// By how many seconds the configured token endpoint's clock is ahead of this machine's (behind it: negative), as far
+    /// as its answers have shown. `None` below five seconds, or if nothing is known. Assertions and proofs allow for it.
+    pub fn server_clock_offset(&self) -> Option<i64> {
+        let endpoint = self.config.endpoint(Which::Token)?;
+        if !self.http.knows_skew(endpoint).ok()? {
+            return None;
+        }
+        let (now, there) = (self.now(), self.http.server_time(endpoint).ok()?);
+        let seconds = |by: Duration| i64::try_from(by.as_secs_f64().round() as u64).ok();
+        match there.duration_since(now) {
+            Ok(ahead) => seconds(ahead),
+            Err(behind) => seconds(behind.duration()).map(|seconds| -seconds),
+        }
     }
 
     pub(crate) fn context(&self) -> &Context {

@@ -40,16 +40,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_remembered_is_bounded_and_what_is_in_use_stays() {
+    fn beyond_the_most_the_one_that_was_used_longest_ago_goes() {
         let recent = Recent::<Mutex<u32>>::default();
-        let first = recent.get("first");
-        for n in 0..MOST {
-            if n % 100 == 0 {
-                recent.get("first");
-            }
-            recent.get(&n.to_string());
+        let names: Vec<String> = (0..MOST).map(|n| n.to_string()).collect();
+        let first: Vec<_> = names.iter().map(|name| recent.get(name)).collect();
+        for name in names.iter().filter(|name| *name != "500") {
+            recent.get(name);
         }
+        recent.get("one more");
+        let known =
+            |name: &str| recent.0.lock().unwrap().by_name.get(name).map(|(_, value)| Arc::clone(value));
         assert_eq!(recent.0.lock().unwrap().by_name.len(), MOST);
-        assert!(Arc::ptr_eq(&first, &recent.get("first")));
+        assert!(known("500").is_none() && known("one more").is_some());
+        assert!(known("0").is_some_and(|value| Arc::ptr_eq(&value, &first[0])), "the same as before");
     }
 }

@@ -4,7 +4,7 @@ use keyfob_auth_core::{AuthError, ExposeSecret, Login, SecretString};
 
 use crate::{
     Oidc,
-    http::{Form, Reply},
+    http::{Endpoint, Form, Reply},
     metadata::Which,
     oauth_error::{Asked, error_in},
 };
@@ -13,10 +13,33 @@ impl Oidc {
     /// Revokes the login's refresh token, and with it, at most servers, the access tokens that came of it (RFC 7009
     /// section 2.1). A login without one holds nothing to revoke.
     pub(crate) async fn revoke_login(&self, login: &Login) -> Result<(), AuthError> {
-        match &login.refresh_token {
+        let revoked = match &login.refresh_token {
             Some(token) => self.revoke_token(token, "refresh_token").await,
             None => Ok(()),
+        };
+        if self.config.end_session {
+            self.end_session(login).await?;
         }
+        revoked
+    }
+
+    /// Ends the person's session at the provider without their browser, where the ID token says which it is (OpenID Connect
+    /// RP-Initiated Logout section 2): the next login asks them again.
+    async fn end_session(&self, login: &Login) -> Result<(), AuthError> {
+        if login.id_token.is_none() {
+            return Err(AuthError::refused(
+                "the person's session at the provider goes on: without an ID token it cannot be named",
+            ));
+        }
+        let url = self.end_session_url(Some(login), None).await?;
+        let endpoint = Endpoint::parse(url.expose_secret())
+            .map_err(|what| AuthError::configuration(format!("`end_session_endpoint` {what}")))?;
+        let reply = self.http.get(&endpoint).await?;
+        // Where it goes on to is the browser's business.
+        if reply.is_success() || (300..400).contains(&reply.status) {
+            return Ok(());
+        }
+        Err(reply.bare_error("the logout"))
     }
 
     /// Revokes an access token (RFC 7009 section 2.1), for servers that let it live on after its login is gone.

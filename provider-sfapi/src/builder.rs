@@ -8,7 +8,10 @@ use keyfob_auth_core::{
 };
 use serde_json::{Map, Value};
 
-use crate::{PROVIDER, Sfapi, TOKEN_URL, key_file::KeySource};
+use crate::{
+    PROVIDER, Sfapi, TOKEN_URL,
+    key_file::{KeySource, has_folder, is_a_key},
+};
 
 /// How long an assertion is valid: it is used at once.
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -125,12 +128,12 @@ impl SfapiBuilder {
         } else {
             match settings.string("key")? {
                 Some(text) if text.is_empty() => return Err(settings.bad("key", "must not be empty")),
-                Some(text) => match KeySource::of_text(&text) {
-                    // Read as what it is, so that the file's permissions are looked at.
-                    KeySource::Secret(_) => settings.secret("key")?.map(KeySource::Secret),
-                    named => Some(named),
-                },
-                None => None,
+                // Noted as a secret, so that the permissions of the configuration file are looked at.
+                Some(text) if is_a_key(&text) => settings.secret("key")?.map(KeySource::Secret),
+                Some(text) if has_folder(&text) => {
+                    settings.path("key")?.map(|path| KeySource::Named(path.display().to_string()))
+                }
+                nickname => nickname.map(KeySource::Named),
             }
         };
         let mut builder = Self::new(key.unwrap_or(KeySource::Environment)).label(settings.label());

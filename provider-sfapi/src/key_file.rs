@@ -1,11 +1,13 @@
 //! Keys as NERSC's users have them: a file that Iris gave, or its content.
 
 use std::{
-    env, fs, io,
+    env, fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
     path::{Path, PathBuf},
 };
 
-use keyfob_auth_core::{AuthError, ExposeSecret, SecretString, registry::SecretSource};
+use keyfob_auth_core::{AuthError, ErrorKind, ExposeSecret, SecretString, registry::SecretSource};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -18,8 +20,9 @@ const SECRET: &str = "SFAPI_SECRET";
 /// How long a client id of NERSC's is.
 const ID_LENGTH: usize = 13;
 /// The permissions that a private key's file must not give.
-#[cfg(unix)]
 const TOO_OPEN: u32 = 0o177;
+/// What is wrong with an empty file.
+const EMPTY: &str = "the key is empty; download it from Iris again";
 
 /// Where the key comes from.
 #[derive(Clone, Debug)]
@@ -41,21 +44,41 @@ pub(crate) struct Key {
 }
 
 impl KeySource {
-    /// A key as a setting gives it: itself, a path or a nickname.
-    pub(crate) fn of_text(text: &str) -> Self {
-        if text.contains("-----BEGIN") || text.trim_start().starts_with('{') {
-            Self::Secret(SecretSource::Literal(text.into()))
-        } else {
-            Self::Named(text.to_owned())
+    /// Changes when the key does, or what keeps it from being read.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        let path = match self {
+            Self::Named(name) => find(name).ok(),
+            Self::Secret(source) => match innermost(source) {
+                SecretSource::File(path) => Some(path.clone()),
+                other => return other.revision(),
+            },
+            Self::Environment => {
+                for name in [SECRET, CLIENT_ID] {
+                    SecretSource::Env(name.into()).revision().hash(&mut hasher);
+                }
+                return Some(hasher.finish());
+            }
+        };
+        path.hash(&mut hasher);
+        if let Some(path) = path {
+            mode(&path).hash(&mut hasher);
+            SecretSource::File(path).revision().hash(&mut hasher);
         }
+        Some(hasher.finish())
     }
 
-    /// Changes when the key does.
-    pub(crate) fn revision(&self) -> Option<u64> {
+    /// What tells this key's client from another's, as far as it is known without reading the key.
+    pub(crate) fn name(&self) -> String {
         match self {
-            Self::Named(name) => SecretSource::File(find(name).ok()?).revision(),
-            Self::Secret(source) => source.revision(),
-            Self::Environment => SecretSource::Env(SECRET.into()).revision(),
+            // A relative path is another file elsewhere.
+            Self::Named(name) if has_folder(name) => {
+                let absolute = std::path::absolute(at_home(name, home().as_deref()));
+                absolute.map_or_else(|_| name.clone(), |path| path.display().to_string())
+            }
+            Self::Named(name) => name.clone(),
+            Self::Secret(_) => String::new(),
+            Self::Environment => client_in_environment().unwrap_or_default(),
         }
     }
 
@@ -66,7 +89,13 @@ impl KeySource {
                 let path = find(name)?;
                 check_permissions(&path)?;
                 let origin = format!("key file {}", path.display());
-                let text = SecretSource::File(path.clone()).read().await?;
+                let text = SecretSource::File(path.clone()).read().await.map_err(|error| match error.kind() {
+                    // It is there: nobody without a client has such a file.
+                    ErrorKind::NotConfigured => {
+                        AuthError::configuration(EMPTY).with_origin(origin.clone())
+                    }
+                    _ => error,
+                })?;
                 let json = path.extension().is_some_and(|extension| extension == "json");
                 parse(&text, json, origin)
             }
@@ -77,13 +106,23 @@ impl KeySource {
                 parse(&source.read().await?, false, source.to_string())
             }
             Self::Environment => {
-                let text = SecretSource::Env(SECRET.into()).read().await?;
+                let text = SecretSource::Env(SECRET.into()).read().await.map_err(|error| match error.kind() {
+                    ErrorKind::NotConfigured => error.with_message(format!(
+                        "there is no key: name one (`key`), or set the environment variables {CLIENT_ID} and {SECRET}"
+                    )),
+                    _ => error,
+                })?;
                 let mut key = parse(&text, false, format!("environment variable {SECRET}"))?;
-                key.client_id = env::var(CLIENT_ID).ok().filter(|id| !id.is_empty()).or(key.client_id);
+                key.client_id = client_in_environment().or(key.client_id);
                 Ok(key)
             }
         }
     }
+}
+
+/// Whether a setting's text is the key itself, rather than a path or a nickname.
+pub(crate) fn is_a_key(text: &str) -> bool {
+    text.contains("-----BEGIN") || text.trim_start().starts_with('{')
 }
 
 fn innermost(source: &SecretSource) -> &SecretSource {
@@ -93,22 +132,43 @@ fn innermost(source: &SecretSource) -> &SecretSource {
     }
 }
 
+fn client_in_environment() -> Option<String> {
+    env::var(CLIENT_ID).ok().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+fn home() -> Option<PathBuf> {
+    env::var_os("HOME").or_else(|| env::var_os("USERPROFILE")).map(PathBuf::from)
+}
+
+/// Whether it is a path rather than a nickname.
+pub(crate) fn has_folder(name: &str) -> bool {
+    name.contains(std::path::is_separator)
+}
+
+fn at_home(name: &str, home: Option<&Path>) -> PathBuf {
+    match (name.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(name),
+    }
+}
+
 /// The file of this name: a path, else the only file in `~/.superfacility` that begins with it.
 fn find(name: &str) -> Result<PathBuf, AuthError> {
-    let home = env::var_os("HOME").or_else(|| env::var_os("USERPROFILE")).map(PathBuf::from);
-    find_in(name, home.as_deref())
+    find_in(name, home().as_deref())
 }
 
 fn find_in(name: &str, home: Option<&Path>) -> Result<PathBuf, AuthError> {
-    let path = match (name.strip_prefix("~/"), home) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(name),
-    };
+    let path = at_home(name, home);
     if path.is_file() {
         return Ok(path);
     }
     let absent = |what: String| {
         AuthError::not_configured(format!("there is no key {name:?}: {what}"))
+            .with_origin(format!("key {name:?}"))
+    };
+    // Somebody has keys: that is no reason to go on as nobody.
+    let unclear = |what: String| {
+        AuthError::configuration(format!("which key is {name:?}? {what}"))
             .with_origin(format!("key {name:?}"))
     };
     let Some(home) = home else {
@@ -121,7 +181,7 @@ fn find_in(name: &str, home: Option<&Path>) -> Result<PathBuf, AuthError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(absent(format!("it is no file, and the folder {shown} does not exist")));
         }
-        Err(error) => return Err(absent(format!("{shown} cannot be read")).with_source(error)),
+        Err(error) => return Err(unclear(format!("{shown} cannot be read")).with_source(error)),
     };
     let mut found: Vec<PathBuf> =
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
@@ -139,24 +199,32 @@ fn find_in(name: &str, home: Option<&Path>) -> Result<PathBuf, AuthError> {
             "it is no file, and none in {shown} begins with it; there are: {}",
             names(&found)
         ))),
-        several => Err(absent(format!(
+        several => Err(unclear(format!(
             "several files in {shown} begin with it ({}); name one of them whole",
             names(several)
         ))),
     }
 }
 
-/// A private key is its owner's alone.
-#[cfg(unix)]
-fn check_permissions(path: &Path) -> Result<(), AuthError> {
-    use std::os::unix::fs::PermissionsExt as _;
+/// A file's permissions, where there are such.
+fn mode(path: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
 
-    // What cannot be looked at cannot be read either, and that says why.
-    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & TOO_OPEN == 0 {
-        return Ok(());
+        fs::metadata(path).ok().map(|metadata| metadata.permissions().mode() & 0o7777)
     }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
+/// A private key is its owner's alone.
+fn check_permissions(path: &Path) -> Result<(), AuthError> {
+    // What cannot be looked at cannot be read either, and that says why.
+    let Some(mode) = mode(path).filter(|mode| mode & TOO_OPEN != 0) else { return Ok(()) };
     let shown = path.display();
     Err(AuthError::configuration(format!(
         "the key file is open to more than its owner's reading and writing (mode {mode:04o}); mend it with: chmod 600 {shown}"
@@ -164,17 +232,12 @@ fn check_permissions(path: &Path) -> Result<(), AuthError> {
     .with_origin(format!("key file {shown}")))
 }
 
-#[cfg(not(unix))]
-fn check_permissions(_: &Path) -> Result<(), AuthError> {
-    Ok(())
-}
-
 /// Reads what Iris gives: PEM with the client's id on the line before it, or JSON with `client_id` and `secret`; or a bare key.
 fn parse(text: &SecretString, json: bool, origin: String) -> Result<Key, AuthError> {
     let bad = |what: &str| AuthError::configuration(format!("the key {what}")).with_origin(origin.clone());
     let content = text.expose_secret().trim_start_matches('\u{feff}').trim();
     if content.is_empty() {
-        return Err(bad("is empty; download it from Iris again"));
+        return Err(AuthError::configuration(EMPTY).with_origin(origin));
     }
     if json || content.starts_with('{') {
         return parse_json(content, &bad).map(|(client_id, text)| Key {

@@ -13,5 +13,8 @@ pub const PROVIDER: &str = "sfapi";
 /// The token endpoint of the Superfacility API.
 pub const TOKEN_URL: &str = "https://oidc.nersc.gov/c2id/token";
 
-/// The Superfacility API itself: the origin to list where its tokens are sent.
+/// The Superfacility API itself: what its paths (`/meta/config`) are appended to.
 pub const API_URL: &str = "https://api.nersc.gov/api/v1.2";
+
+/// The origin to list where its tokens are sent.
+pub const API_ORIGIN: &str = "https://api.nersc.gov";

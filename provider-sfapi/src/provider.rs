@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use http::header::AUTHORIZATION;
 use keyfob_auth_core::{
     AccessToken, Acquired, AuthError, Context, CredentialProvider, Identity, Keep, Login, Presentation,
-    SecretString, TokenRequest,
+    TokenRequest,
     registry::{SecretSource, Settings},
 };
 use keyfob_provider_oidc::{
@@ -42,6 +42,8 @@ pub struct Sfapi {
     prefix: String,
     /// The client by the key that was read last, and that key's revision.
     current: Mutex<Option<(u64, Arc<Client>)>>,
+    /// The client id that was warned of last.
+    warned: Mutex<Option<String>>,
 }
 
 /// What a key makes: another key may be another client's.
@@ -73,6 +75,7 @@ impl Sfapi {
     /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration), with the key and its line, for what is wrong.
     pub fn from_settings(settings: &Settings, context: &Context) -> Result<Self, AuthError> {
         let builder = SfapiBuilder::from_settings(settings)?;
+        check_scheme(&builder.scheme).map_err(|error| settings.bad("scheme", error.message()))?;
         Self::of(builder, context).map_err(|error| {
             let message = error.message();
             settings.bad("token_url", message.strip_prefix("the token URL ").unwrap_or(message))
@@ -80,6 +83,7 @@ impl Sfapi {
     }
 
     pub(crate) fn of(settings: SfapiBuilder, context: &Context) -> Result<Self, AuthError> {
+        check_scheme(&settings.scheme)?;
         // Whether the URL can work is known now, whatever the key will be.
         oidc(&settings, "client", Arc::new(NoKey)).build(context).map_err(|error| {
             let message = format!("the token URL {}", about_the_url(&error));
@@ -89,22 +93,20 @@ impl Sfapi {
             .grant("client_credentials")
             .issuer(&settings.token_url)
             .client(settings.client_id.clone().unwrap_or_default())
-            .tenant(match &settings.key {
-                KeySource::Named(name) => name.clone(),
-                KeySource::Secret(_) | KeySource::Environment => String::new(),
-            })
+            .tenant(settings.key.name())
             .label(&settings.label);
-        let prefix = match settings.scheme.trim() {
+        let prefix = match settings.scheme.as_str() {
             "" => String::new(),
             scheme => format!("{scheme} "),
         };
-        Ok(Self { settings, context: context.clone(), identity, prefix, current: Mutex::new(None) })
+        let (context, current, warned) = (context.clone(), Mutex::default(), Mutex::default());
+        Ok(Self { settings, context, identity, prefix, current, warned })
     }
 
     /// The client of the key as it is now.
     async fn client(&self) -> Result<Arc<Client>, AuthError> {
         // Asked for before the key is read: a change in between is seen the next time.
-        let revision = self.settings.key.revision();
+        let revision = self.secret_revision();
         {
             let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
             if let (Some(now), Some((then, client))) = (revision, &*current)
@@ -126,25 +128,40 @@ impl Sfapi {
             )
             .with_origin(key.origin));
         };
-        if !looks_like_an_id(&id) {
-            tracing::warn!(
-                client_id = id,
-                "the client ids that Iris gives have 13 characters; is it copied whole?"
-            );
-        }
+        self.warn_of(&id);
         let mut options = KeyOptions::default();
         options.algorithm = Some(self.settings.algorithm.clone());
         if let Some(passphrase) = &self.settings.passphrase {
             options.passphrase = Some(passphrase.read().await?);
         }
-        let key = signing_key(&key.text, &options).map_err(|error| error.with_origin(key.origin))?;
+        let key = SigningKey::from_text(&key.text, &options).map_err(|error| error.with_origin(key.origin))?;
         let oidc = oidc(&self.settings, &id, Arc::new(Nameless(key))).build(&self.context)?;
         Ok(Client { id, oidc })
     }
+
+    /// Warns of an id that is none of Iris's, once.
+    fn warn_of(&self, id: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks_like_an_id(id) || warned.as_deref() == Some(id) {
+            return;
+        }
+        tracing::warn!(
+            client_id = id,
+            "the client ids that Iris gives have 13 characters; is it copied whole?"
+        );
+        *warned = Some(id.to_owned());
+    }
 }
 
-fn signing_key(text: &SecretString, options: &KeyOptions) -> Result<SigningKey, AuthError> {
-    SigningKey::from_text(text, options)
+/// A scheme is a token (RFC 9110 section 11.1), or nothing.
+fn check_scheme(scheme: &str) -> Result<(), AuthError> {
+    if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
+        return Ok(());
+    }
+    Err(AuthError::configuration(format!(
+        "{scheme:?} is no authentication scheme (RFC 9110 section 11.1): write a word such as \"Bearer\", or \"\" for the \
+         token alone"
+    )))
 }
 
 /// What is wrong with the URL, which is the issuer to who speaks to it.
@@ -180,7 +197,8 @@ impl CredentialProvider for Sfapi {
 
     async fn acquire(&self, request: &TokenRequest, login: Option<&Login>) -> Result<Acquired, AuthError> {
         let client = self.client().await.map_err(|error| error.with_provider(PROVIDER))?;
-        client.oidc.acquire(request, login).await.map_err(|error| explained(error, &client.id))
+        let explain = |error| explained(error, &client.id, client.oidc.server_clock_offset());
+        client.oidc.acquire(request, login).await.map_err(explain)
     }
 
     fn present(&self, token: &AccessToken, _: Option<&Login>) -> Result<Presentation, AuthError> {
@@ -192,7 +210,9 @@ impl CredentialProvider for Sfapi {
     }
 
     fn secret_revision(&self) -> Option<u64> {
-        self.settings.key.revision()
+        let key = self.settings.key.revision()?;
+        let passphrase = self.settings.passphrase.as_ref();
+        Some(key ^ passphrase.map_or(Some(0), SecretSource::revision)?.rotate_left(17))
     }
 }
 

@@ -8,12 +8,28 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::console::printable;
 
+/// The claims of the login's ID token.
+#[cfg(feature = "oidc")]
+async fn claims(profile: &Profile) -> Result<Option<Value>, AuthError> {
+    let login = profile.session.stored_login().await?;
+    let claims = login.as_ref().and_then(keyfob_provider_oidc::claims_of);
+    Ok(claims.map(|claims| Value::Object(claims.as_map().clone())))
+}
+
+#[cfg(not(feature = "oidc"))]
+#[expect(clippy::unused_async, reason = "it waits for the store in the other build")]
+async fn claims(_: &Profile) -> Result<Option<Value>, AuthError> {
+    Ok(None)
+}
+
 /// What `status` tells.
 #[derive(Debug)]
 pub(super) struct Report {
     profile: String,
     provider: String,
     status: Status,
+    /// What the ID token says of the person.
+    claims: Option<Value>,
 }
 
 impl Report {
@@ -22,6 +38,7 @@ impl Report {
             profile: profile.name.clone(),
             provider: profile.provider.clone(),
             status: profile.session.status().await?,
+            claims: claims(profile).await?,
         })
     }
 
@@ -33,13 +50,16 @@ impl Report {
     /// Whether a person has to log in before there is a token.
     pub(super) fn lacks_login(&self) -> bool {
         let status = &self.status;
-        let attended = status.identity.grant == "device_code";
+        let attended = matches!(status.identity.grant.as_str(), "authorization_code" | "device_code");
         attended && status.account.is_none() && status.freshness == Freshness::None && !status.refreshable
     }
 
     /// Whether it is known to get its tokens without a person. Of other providers' grants nothing is known here.
     fn needs_no_login(&self) -> bool {
-        matches!(self.status.identity.grant.as_str(), "client_credentials" | "secret" | "callback")
+        matches!(
+            self.status.identity.grant.as_str(),
+            "callback" | "client_credentials" | "jwt_bearer" | "password" | "secret" | "token" | "token_exchange"
+        )
     }
 
     /// One object; `null` for what is not known.
@@ -53,6 +73,7 @@ impl Report {
             "provider": self.provider,
             "issuer": self.issuer(),
             "account": self.account(),
+            "claims": self.claims,
             "scopes": status.scopes.as_ref().map(|scopes| scopes.iter().collect::<Vec<_>>()),
             "expires_at": status.expires_at.and_then(rfc3339),
             "freshness": status.freshness.as_str(),

@@ -39,7 +39,7 @@ use self::{
     slot::{Report, Slot},
 };
 use crate::{
-    Acquired, AuthError, Challenge, Context, CredentialProvider, Identity, Interaction, Keep, LoginRequest,
+    Acquired, AuthError, Challenge, Context, CredentialProvider, Identity, Interaction, Keep, Login, LoginRequest,
     RequestKey, Subject, TokenRequest,
     context::{EngineKey, StoreKey},
     store::{LoginKey, MemoryStore, Persistence, TokenStore},
@@ -406,6 +406,18 @@ impl Session {
     pub async fn status(&self) -> Result<Status, AuthError> {
         let one = self.first_handle()?;
         one.engine.status(&one.slot).await
+    }
+
+    /// The login as it is kept: for what its ID token says of the person, and for logging out at the provider. It asks no
+    /// server. `None` if nobody is logged in; of a chain, as [`status`](Self::status).
+    ///
+    /// # Errors
+    /// [`Store`](crate::ErrorKind::Store) if it cannot be read.
+    ///
+    /// # Cancellation
+    /// Changes nothing.
+    pub async fn stored_login(&self) -> Result<Option<Login>, AuthError> {
+        self.first_handle()?.engine.stored_login().await
     }
 
     /// What happens to it from now on: of a chain, to the session that served last. One without links tells nothing.

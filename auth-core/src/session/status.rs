@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{ask::adopted_times, engine::Engine, slot::Slot};
 use crate::{
-    Account, AuthError, ErrorKind, Identity, Scopes,
+    Account, AuthError, ErrorKind, Identity, Login, Scopes,
     clock::{to_nanos, to_system_time},
     store::{Outcome as Ended, StoreInfo, StoredToken},
 };
@@ -74,6 +74,12 @@ pub struct LastError {
 }
 
 impl Engine {
+    pub(crate) async fn stored_login(self: &Arc<Self>) -> Result<Option<Login>, AuthError> {
+        let record = self.read().await?;
+        let unsaved = self.unsaved.lock().await.as_ref().map(|unsaved| unsaved.record().clone());
+        Ok(unsaved.or(record).and_then(|record| record.login))
+    }
+
     pub(crate) async fn status(self: &Arc<Self>, slot: &Slot) -> Result<Status, AuthError> {
         let record = self.read().await?.unwrap_or_default();
         let unsaved = self.unsaved.lock().await.as_ref().map(|unsaved| unsaved.record().clone());

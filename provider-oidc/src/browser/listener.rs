@@ -55,7 +55,7 @@ impl Listener {
                 Err(error) => failures.push((uri.as_str(), error)),
             }
         }
-        if failures.is_empty() { Ok(None) } else { Err(not_bound(failures)) }
+        if failures.is_empty() { Ok(None) } else { Err(not_bound(&failures)) }
     }
 
     fn at(uri: &RedirectUri, sockets: (TcpListener, Option<TcpListener>), port: u16) -> Self {
@@ -142,7 +142,7 @@ async fn bind(
     }
 }
 
-fn not_bound(failures: Vec<(&str, io::Error)>) -> AuthError {
+fn not_bound(failures: &[(&str, io::Error)]) -> AuthError {
     let in_use = failures.iter().all(|(_, error)| error.kind() == io::ErrorKind::AddrInUse);
     let list: Vec<_> = failures.iter().map(|(uri, error)| format!("{uri}: {error}")).collect();
     let list = list.join("; ");

@@ -217,12 +217,9 @@ async fn pasted(
         Paste::Offered if mode == ResponseMode::Query => false,
         Paste::Offered | Paste::No => return std::future::pending().await,
     };
-    let question = Question {
-        text: "If the browser is on another machine, paste the address that it ends at, even if the page there cannot \
-               be reached"
-            .into(),
-        secret: false,
-    };
+    let what = "paste the address that it ends at, even if the page there cannot be reached";
+    let when = if needed { "When you have signed in there" } else { "If the browser is on another machine" };
+    let question = Question { text: format!("{when}, {what}"), secret: false };
     for _ in 0..PASTES {
         let answer = match ui.ask(&question).await {
             Ok(answer) => answer,

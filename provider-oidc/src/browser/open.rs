@@ -55,16 +55,12 @@ mod named {
     pub(super) fn open(programs: &OsStr, url: &str) -> Result<(), String> {
         let mut last = None;
         for command in commands(programs, url, |program| program.is_file()) {
+            let name = &command[0];
             match run(&command) {
                 Ok(status) if status.success() => return Ok(()),
-                Ok(status) => {
-                    return Err(format!(
-                        "the browser {command:?} of `BROWSER` failed ({status})",
-                        command = command[0]
-                    ));
-                }
+                Ok(status) => return Err(format!("the browser {name:?} of `BROWSER` failed ({status})")),
                 Err(error) => {
-                    last = Some(format!("the browser {:?} of `BROWSER` does not start: {error}", command[0]))
+                    last = Some(format!("the browser {name:?} of `BROWSER` does not start: {error}"))
                 }
             }
         }

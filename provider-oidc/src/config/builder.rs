@@ -64,6 +64,7 @@ pub struct OidcBuilder {
     pub(super) extra: Vec<(String, String)>,
     pub(super) label: String,
     pub(super) dpop: bool,
+    pub(super) end_session: bool,
     pub(super) id_tokens: bool,
     pub(super) scope_on_poll: bool,
     // A login with a browser.
@@ -150,6 +151,7 @@ impl OidcBuilder {
             extra: Vec::new(),
             label: String::new(),
             dpop: false,
+            end_session: false,
             id_tokens: true,
             scope_on_poll: false,
             redirect_uris: Vec::new(),
@@ -351,6 +353,12 @@ impl OidcBuilder {
         self.endpoint(Which::PushedAuthorization, url.into())
     }
 
+    /// Forgets the endpoints that were named, so that they are discovered.
+    pub fn discovered_endpoints(mut self) -> Self {
+        self.endpoints.clear();
+        self
+    }
+
     pub(super) fn endpoint(mut self, which: Which, url: String) -> Self {
         self.endpoints.retain(|(other, _)| *other != which);
         self.endpoints.push((which, url));
@@ -388,6 +396,13 @@ impl OidcBuilder {
     /// them. Unsaid: not.
     pub fn scope_on_poll(mut self, repeated: bool) -> Self {
         self.scope_on_poll = repeated;
+        self
+    }
+
+    /// Whether a logout ends the person's session at the provider too (OpenID Connect RP-Initiated Logout), besides revoking
+    /// the refresh token: the next login then asks them again, and other applications of the session are logged out with it.
+    pub fn end_session(mut self, end: bool) -> Self {
+        self.end_session = end;
         self
     }
 

@@ -91,6 +91,8 @@ pub(crate) struct Config {
     pub(crate) extra: Vec<(String, String)>,
     pub(crate) label: String,
     pub(crate) dpop: bool,
+    /// Whether a logout ends the person's session at the provider too.
+    pub(crate) end_session: bool,
     pub(crate) id_tokens: bool,
     pub(crate) scope_on_poll: bool,
     pub(crate) browser: Browser,
@@ -207,6 +209,7 @@ impl Config {
             extra: builder.extra,
             label,
             dpop: builder.dpop,
+            end_session: builder.end_session,
             id_tokens: builder.id_tokens,
             scope_on_poll: builder.scope_on_poll,
             browser: Browser {

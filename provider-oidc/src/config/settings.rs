@@ -49,6 +49,7 @@ impl OidcBuilder {
             }
         }
         self.dpop = settings.bool("dpop")?.unwrap_or(self.dpop);
+        self.end_session = settings.bool("end_session")?.unwrap_or(self.end_session);
         self.network.authorities =
             settings.path("ca_file")?.map(SecretSource::File).or(self.network.authorities);
         self.network.certificate = settings.secret("certificate")?.or(self.network.certificate);

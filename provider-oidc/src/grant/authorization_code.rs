@@ -120,6 +120,16 @@ impl Oidc {
             }
         };
         let says = |member: &str| offers.as_ref().is_some_and(|metadata| metadata.says(member));
+        let mode = self.config.browser.response_mode;
+        if mode == ResponseMode::FormPost
+            && let Some(modes) = offers.as_ref().and_then(|offers| offers.list("response_modes_supported"))
+            && !modes.contains(&mode.as_str())
+        {
+            return Err(AuthError::configuration(format!(
+                "the server's `response_modes_supported` does not name {:?}; leave `response_mode` out",
+                mode.as_str()
+            )));
+        }
         let scopes = self.scopes_for(&request.token.scopes, request.token.challenge.as_ref());
         let key = self.new_key()?;
         let challenge = request.token.challenge.as_ref();

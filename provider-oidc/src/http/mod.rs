@@ -1,24 +1,25 @@
 //! Requests to an authorization server: no redirects, bounded answers, deadlines, nothing secret in errors.
 
+mod clocks;
 mod endpoint;
 mod form;
 mod network;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use keyfob_auth_core::{AuthError, Context, ErrorKind};
 use reqwest::{
     Method, RequestBuilder, Response,
-    header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use tokio::time::{Instant, sleep};
 use zeroize::{Zeroize, Zeroizing};
 
 pub(crate) use self::{
+    clocks::Clocks,
     endpoint::Endpoint,
     form::Form,
     network::{Certificate, Network, Proxy},
@@ -33,10 +34,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 /// How long after its beginning a request may be sent again: who waits has waited long enough.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How far a server's clock must be off before it is heeded: answers take their time, and `Date` has no fractions.
-const NOTICEABLE_SKEW: Duration = Duration::from_secs(5);
-/// How many servers' clocks are remembered.
-const MOST_CLOCKS: usize = 1024;
 
 /// Sends what one provider sends.
 #[derive(Clone, Debug)]
@@ -194,7 +191,7 @@ impl Http {
         let mut response = request.send().await.map_err(failed)?;
         let now = self.context.clock().wall();
         let headers = std::mem::take(response.headers_mut());
-        self.remember_clock(endpoint, &headers, now)?;
+        self.clocks()?.learn(&endpoint.host(), &headers, now);
         let mut reply = Reply {
             status: response.status().as_u16(),
             retry_after: retry_after(&headers, now),
@@ -213,53 +210,20 @@ impl Http {
         Ok(reply)
     }
 
-    fn remember_clock(
-        &self,
-        endpoint: &Endpoint,
-        headers: &HeaderMap,
-        now: SystemTime,
-    ) -> Result<(), AuthError> {
-        let clocks = self.context.shared(|| Ok(Clocks::default()))?;
-        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else { return Ok(()) };
-        let (ahead, by) = match date.duration_since(now) {
-            Ok(by) => (true, by),
-            Err(behind) => (false, behind.duration()),
-        };
-        let mut clocks = clocks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if by < NOTICEABLE_SKEW {
-            clocks.remove(&endpoint.host());
-        } else if clocks.len() < MOST_CLOCKS {
-            clocks.insert(endpoint.host(), (ahead, by));
-        }
-        Ok(())
-    }
-
     /// The time as the server has it, as far as its answers have shown: assertions are judged by the server's clock.
     pub(crate) fn server_time(&self, endpoint: &Endpoint) -> Result<SystemTime, AuthError> {
-        let now = self.context.clock().wall();
-        Ok(match self.skew(endpoint)? {
-            None => now,
-            Some((true, by)) => now.checked_add(by).unwrap_or(now),
-            Some((false, by)) => now.checked_sub(by).unwrap_or(now),
-        })
+        Ok(self.clocks()?.time_at(&endpoint.host(), self.context.clock().wall()))
     }
 
-    /// Whether the server's clock is known to be off this machine's.
-    pub(crate) fn knows_skew(&self, endpoint: &Endpoint) -> Result<bool, AuthError> {
-        Ok(self.skew(endpoint)?.is_some())
+    /// How far the server's clock is known to be off this machine's: whether ahead, and by how much.
+    pub(crate) fn skew(&self, endpoint: &Endpoint) -> Result<Option<(bool, Duration)>, AuthError> {
+        Ok(self.clocks()?.skew(&endpoint.host()))
     }
 
-    fn skew(&self, endpoint: &Endpoint) -> Result<Option<(bool, Duration)>, AuthError> {
-        let clocks = self.context.shared(|| Ok(Clocks::default()))?;
-        let clocks = clocks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(clocks.get(&endpoint.host()).copied())
+    fn clocks(&self) -> Result<Arc<Clocks>, AuthError> {
+        self.context.shared(|| Ok(Clocks::default()))
     }
 }
-
-/// How far the clocks of servers are off this machine's, by host: whether ahead, and by how much.
-#[derive(Default)]
-struct Clocks(Mutex<HashMap<String, (bool, Duration)>>);
 
 /// A number from 0 to 1, for jitter alone.
 fn fraction() -> f64 {

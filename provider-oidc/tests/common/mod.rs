@@ -74,7 +74,7 @@ pub(crate) async fn login(server: &AuthorizationServer) -> Login {
     ];
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let response = client.post(server.token_endpoint()).form(&form).send().await.unwrap();
-    let answer: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    let answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     server.reset_counters();
     Login::with_refresh_token(answer["refresh_token"].as_str().unwrap())
 }

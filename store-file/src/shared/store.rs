@@ -110,7 +110,8 @@ pub trait TokenFormat: fmt::Debug + Send + Sync {
 /// last attempt) goes into `FILE.keyfob.json` beside it, which says to which tokens it belongs. If the other tool has
 /// written others since, what is beside does not count any more.
 ///
-/// Theirs is written first: `kill -9` between the two leaves the new login without what is beside it.
+/// Theirs is written first, into the room that the lease has set aside: `kill -9` between the two, or a disk that is full by
+/// then, leaves the new login without what is beside it.
 #[derive(Clone)]
 pub struct SharedStore {
     format: Arc<dyn TokenFormat>,

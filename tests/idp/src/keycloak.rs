@@ -1,11 +1,12 @@
 //! A real Keycloak, started and driven for tests.
 //!
-//! [`Keycloak::start`] fetches the server through Maven (once), starts it on a loopback port with its database in
-//! memory and makes a realm `test` in it. The realm's people are alice and bob; who answers Keycloak's pages for
+//! [`Keycloak::start`] fetches the server through Maven (once), starts it on a loopback port, unless told otherwise with
+//! its database in memory and without TLS, and makes a realm `test` in it. The realm's people are alice and bob; who answers Keycloak's pages for
 //! them is [`Keycloak::sign_in_at_device`] and [`Keycloak::authorize`]. What an operator would do to a session or
 //! a client is in the admin methods: [`Keycloak::log_out_user`], [`Keycloak::set_realm`] and so on.
 //!
-//! Tests begin with [`Keycloak::for_tests`], which is `None`, and says so, unless `KEYFOB_E2E=keycloak` is set.
+//! Tests begin with [`Keycloak::for_tests`], which is `None`, and says so, unless `KEYFOB_E2E=keycloak` is set, or with
+//! [`Keycloak::for_group`].
 //!
 //! The clients of the realm (`keycloak/realm.json`):
 //!
@@ -27,6 +28,7 @@ mod distribution;
 mod options;
 mod realm;
 mod server;
+mod tls;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -42,7 +44,9 @@ pub use self::realm::{API_AUDIENCE, API_SCOPES, client_secret, password};
 
 use self::distribution::{Distribution, Turn};
 use self::server::Server;
+use self::tls::Tls;
 use crate::browser::shortened;
+use crate::server::ClientCertificate;
 
 /// The environment variable that asks for tests against real servers: `KEYFOB_E2E=keycloak`.
 pub const E2E_VARIABLE: &str = "KEYFOB_E2E";
@@ -61,6 +65,7 @@ pub struct Keycloak {
     port: u16,
     base: String,
     http: reqwest::Client,
+    tls: Option<Tls>,
     server: Option<Server>,
 }
 
@@ -82,8 +87,17 @@ impl Keycloak {
     ///
     /// When the server cannot be fetched and `CI` is set, and always when it does not start.
     pub async fn for_tests(options: Options) -> Option<Self> {
-        if std::env::var(E2E_VARIABLE).as_deref() != Ok("keycloak") {
-            say("skipped: set KEYFOB_E2E=keycloak");
+        Self::for_group("keycloak", options).await
+    }
+
+    /// The same for the tests of another group: they run when `KEYFOB_E2E` names it.
+    ///
+    /// # Panics
+    ///
+    /// As [`for_tests`](Self::for_tests).
+    pub async fn for_group(group: &str, options: Options) -> Option<Self> {
+        if std::env::var(E2E_VARIABLE).as_deref() != Ok(group) {
+            say(&format!("skipped: set KEYFOB_E2E={group}"));
             return None;
         }
         if let Availability::Missing(reason) = Self::availability(&options).await {
@@ -102,30 +116,44 @@ impl Keycloak {
             Some(port) => port,
             None => server::free_port()?,
         };
+        let tls = options.tls.then(|| Tls::new(options.folder.join(format!("tls-{port}")))).transpose()?;
         // No pool: a connection kept by one test's runtime would be dead in the next one's.
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder();
+        if let Some(tls) = &tls {
+            http = http
+                .tls_certs_merge([reqwest::Certificate::from_pem(tls.authority.pem().as_bytes())?]);
+        }
+        let http = http
             .no_proxy()
             .redirect(Policy::none())
             .pool_max_idle_per_host(0)
             .timeout(Duration::from_secs(60))
             .build()?;
-        let base = format!("http://127.0.0.1:{port}");
-        let mut keycloak = Self { options, distribution, port, base, http, server: None };
+        let base = format!("http{}://127.0.0.1:{port}", if options.tls { "s" } else { "" });
+        let mut keycloak = Self { options, distribution, port, base, http, tls, server: None };
         keycloak.restart().await?;
         Ok(keycloak)
     }
 
     /// Ends the server, waits until its port is free and starts it anew on the same port.
     ///
-    /// The database is in memory: sessions, keys and whatever was changed are gone, the realm is as at first.
+    /// With the database in memory, sessions, keys and whatever was changed are gone, and the realm is as at first; with a
+    /// [file](Options::database) all is as it was.
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.stop();
         if !server::is_free(self.port) {
             return Err(Error(format!("port {} is taken", self.port)));
         }
         let turn = Turn::wait(&self.options.folder).await?;
-        self.server = Some(Server::spawn(&self.distribution, &self.options, &self.base, self.port)?);
+        self.server = Some(Server::spawn(
+            &self.distribution,
+            &self.options,
+            &self.base,
+            self.port,
+            self.tls.as_ref(),
+        )?);
         let made = match self.wait_until_up().await {
+            Ok(()) if self.has_realm().await => Ok(()),
             Ok(()) => self.make_realm(&self.options).await,
             Err(error) => Err(error),
         };
@@ -159,6 +187,24 @@ impl Keycloak {
         format!("{}/protocol/openid-connect/{name}", self.issuer())
     }
 
+    /// The certificate authority of a server with [TLS](Options::tls): PEM.
+    ///
+    /// # Panics
+    ///
+    /// Without TLS.
+    pub fn authority(&self) -> String {
+        self.tls.as_ref().expect("a server with TLS").authority.pem()
+    }
+
+    /// A certificate for a client, by that authority; its subject is `CN=name`.
+    ///
+    /// # Panics
+    ///
+    /// Without TLS.
+    pub fn client_certificate(&self, name: &str) -> ClientCertificate {
+        self.tls.as_ref().expect("a server with TLS").authority.certify(name)
+    }
+
     /// The process id of the server, while there is one.
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(Server::pid)
@@ -178,6 +224,11 @@ impl Keycloak {
     /// The last lines of the server's log.
     pub fn log_tail(&self) -> String {
         server::tail(self.log_path(), TAIL)
+    }
+
+    async fn has_realm(&self) -> bool {
+        let answer = self.http.get(self.issuer()).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     async fn wait_until_up(&mut self) -> Result<(), Error> {

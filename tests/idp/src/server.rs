@@ -69,7 +69,8 @@ pub use self::{
     token::{DEVICE_CODE_GRANT, JWT_BEARER_GRANT, TOKEN_EXCHANGE_GRANT},
     verify::VerificationKey,
 };
-use self::{inner::Server, serve::Listener, styles::Whole, tls::Authority};
+pub(crate) use self::tls::Authority;
+use self::{inner::Server, serve::Listener, styles::Whole};
 
 /// A running authorization server. It stops when this is dropped.
 #[derive(Debug)]

@@ -24,6 +24,12 @@ pub struct Options {
     pub refresh_idle: Duration,
     /// The polling interval the device endpoint announces.
     pub device_interval: Duration,
+    /// Where the database is, as a path without an ending, so that it survives a restart and the end of the process; by
+    /// default it is in memory. Its path must have no semicolon.
+    pub database: Option<PathBuf>,
+    /// Whether the server speaks TLS, by an authority of its own, and asks for client certificates: see
+    /// [`Keycloak::authority`](super::Keycloak::authority).
+    pub tls: bool,
     /// How long the server may take to answer after its start.
     pub patience: Duration,
 }
@@ -40,6 +46,8 @@ impl Default for Options {
             access_token_lifetime: Duration::from_secs(60),
             refresh_idle: Duration::from_secs(30 * 60),
             device_interval: Duration::from_secs(1),
+            database: None,
+            tls: false,
             patience: Duration::from_secs(5 * 60),
         }
     }

@@ -11,6 +11,7 @@ use super::Error;
 use super::distribution::Distribution;
 use super::options::Options;
 use super::realm::{ADMIN, ADMIN_PASSWORD};
+use super::tls::Tls;
 
 /// Waits until its standard input closes, then ends the process group it was given.
 ///
@@ -35,6 +36,7 @@ impl Server {
         options: &Options,
         base: &str,
         port: u16,
+        tls: Option<&Tls>,
     ) -> Result<Self, Error> {
         remove_old_logs(&options.folder);
         let log = options.folder.join(format!("server-{port}.log"));
@@ -49,14 +51,25 @@ impl Server {
         command
             .arg("start-dev")
             .args(["--db=dev-mem", "--http-host=127.0.0.1"])
-            .args([format!("--http-port={port}"), format!("--hostname={base}")])
-            .args(dpop_is_preview(&options.version).then_some("--features=dpop"))
+            .arg(format!("--hostname={base}"))
+            // All servers are built alike, so that one does not rebuild what another one runs from.
+            .arg("--https-client-auth=request")
+            .args(features(&options.version))
             .env("JAVA", &distribution.java)
             .env("KC_BOOTSTRAP_ADMIN_USERNAME", ADMIN)
             .env("KC_BOOTSTRAP_ADMIN_PASSWORD", ADMIN_PASSWORD)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
+        match tls {
+            Some(tls) => command.args(tls.options(port)?),
+            None => command.arg(format!("--http-port={port}")),
+        };
+        if let Some(database) = &options.database {
+            // Every change is on disk at once: the server is killed. By the environment, for the script's sake.
+            let url = format!("jdbc:h2:file:{};NON_KEYWORDS=VALUE;WRITE_DELAY=0", database.display());
+            command.env("KC_DB_URL", url);
+        }
         own_group(&mut command);
         let mut child =
             command.spawn().map_err(|error| Error(format!("{}: {error}", distribution.script.display())))?;
@@ -159,22 +172,31 @@ fn own_group(command: &mut Command) {
 #[cfg(not(unix))]
 fn own_group(_command: &mut Command) {}
 
-/// DPoP had to be switched on before 26.4.
-fn dpop_is_preview(version: &str) -> bool {
+/// What has to be switched on: DPoP before 26.4, and the JWT bearer grant, which came with 26.5.
+fn features(version: &str) -> Option<&'static str> {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < (26, 4)
+    match (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) {
+        (..26, _) | (26, ..4) => Some("--features=dpop"),
+        (26, 4) => None,
+        _ => Some("--features=jwt-authorization-grant"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::dpop_is_preview;
+    use super::features;
 
     #[test]
-    fn dpop_is_a_preview_before_26_4() {
-        assert!(dpop_is_preview("26.3.9"));
-        assert!(dpop_is_preview("25.0.6"));
-        assert!(!dpop_is_preview("26.4.0"));
-        assert!(!dpop_is_preview("26.7.4"));
-        assert!(!dpop_is_preview("27.0.0"));
+    fn features_are_switched_on_where_they_are_previews() {
+        for (version, name) in [
+            ("25.0.6", "dpop"),
+            ("26.3.9", "dpop"),
+            ("26.4.0", ""),
+            ("26.5.0", "jwt-authorization-grant"),
+            ("26.7.4", "jwt-authorization-grant"),
+            ("27.0.0", "jwt-authorization-grant"),
+        ] {
+            assert_eq!(features(version).unwrap_or("=").split_once('=').unwrap().1, name, "{version}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
 use rustls::{
@@ -45,7 +45,7 @@ impl ClientCertificate {
 }
 
 /// The authority of a server.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     root: CertifiedIssuer<'static, KeyPair>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
@@ -57,7 +57,7 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let root = CertifiedIssuer::self_signed(authority("keyfob-idp"), key).expect("a certificate");
         let mut roots = RootCertStore::empty();
@@ -67,12 +67,12 @@ impl Authority {
     }
 
     /// The authority's own certificate: PEM.
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.root.pem()
     }
 
     /// A certificate for a client of a DNS name, behind an authority in between.
-    pub(super) fn certify(&self, name: &str) -> ClientCertificate {
+    pub(crate) fn certify(&self, name: &str) -> ClientCertificate {
         let between = CertifiedIssuer::signed_by(
             authority("keyfob-idp, in between"),
             KeyPair::generate().expect("a key"),
@@ -100,13 +100,18 @@ impl Authority {
         chain.is_ok() && verify_server_name(&parsed, &name).is_ok()
     }
 
-    /// What a listener on loopback shakes hands with; it asks for a client certificate and takes any or none.
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
+    /// The certificate of a server on loopback, and its key.
+    pub(crate) fn for_loopback(&self) -> (Certificate, KeyPair) {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let mut params = CertificateParams::new(names).expect("names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.root).expect("a certificate");
+        (params.signed_by(&key, &self.root).expect("a certificate"), key)
+    }
+
+    /// What a listener on loopback shakes hands with; it asks for a client certificate and takes any or none.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        let (certificate, key) = self.for_loopback();
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a private key");
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()

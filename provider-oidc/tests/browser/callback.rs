@@ -1,0 +1,230 @@
+//! What comes to the listener: answers, bad answers, and strangers.
+
+use std::{
+    error::Error as _,
+    time::{Duration, Instant},
+};
+
+use keyfob_auth_core::{AuthError, ErrorKind};
+use keyfob_idp::{
+    person::Person,
+    server::{AuthorizationIss, AuthorizationServer, Endpoint, Fault, Settings},
+};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use url::{Url, form_urlencoded::Serializer};
+
+use crate::{
+    common::build,
+    support::{Answer, Login, client, exchanges, is_closed, requests, server},
+};
+
+#[tokio::test]
+async fn rfc8252_strangers_do_not_end_the_wait() {
+    let server = server().await;
+    let login = Login::begin(&build(client(&server).pushed_authorization_requests(false))).await;
+    let (state, port) = (login.parameter("state").unwrap(), login.port());
+    for query in [
+        "",
+        "code=marker",
+        "state=",
+        "code=marker&state=wrong",
+        &format!("code=marker&state={state}x"),
+        &format!("code=marker&state={}", &state[1..]),
+        &format!("code=marker&state={state}&state={state}"),
+        "error=access_denied",
+        "error=access_denied&state=wrong&error_description=marker",
+    ] {
+        let answer = login.get(query).await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.body.contains("not the sign-in that is waited for"), "{query}: {answer:?}");
+        assert!(!answer.body.contains("marker"), "{answer:?}");
+    }
+    let host = format!("Host: 127.0.0.1:{port}\r\n");
+    let target = format!("/callback?code=marker&state={state}");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    for (request, status) in [
+        (format!("GET /favicon.ico HTTP/1.1\r\n{host}\r\n"), 404),
+        (format!("GET /other?code=marker&state={state} HTTP/1.1\r\n{host}\r\n"), 404),
+        (format!("HEAD {target} HTTP/1.1\r\n{host}\r\n"), 405),
+        (format!("OPTIONS {target} HTTP/1.1\r\n{host}\r\n"), 405),
+        (format!("PUT {target} HTTP/1.1\r\n{host}Content-Length: 0\r\n\r\n"), 405),
+        // DNS rebinding.
+        (format!("GET {target} HTTP/1.1\r\nHost: evil.example:{port}\r\n\r\n"), 421),
+        (format!("GET {target} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"), 421),
+        (format!("GET {target} HTTP/1.1\r\n\r\n"), 400),
+        ("\u{16}\u{3}\u{1}\u{2}\r\n\r\n".to_owned(), 400),
+        (format!("POST /callback HTTP/1.1\r\n{host}{form}\r\n"), 411),
+        (format!("POST /callback HTTP/1.1\r\n{host}{form}Content-Length: 70000\r\n\r\n"), 413),
+        (
+            format!(
+                "POST /callback HTTP/1.1\r\n{host}Content-Type: text/plain\r\nContent-Length: 3\r\n\r\na=b"
+            ),
+            415,
+        ),
+        (format!("GET {target}{} HTTP/1.1\r\n{host}\r\n", "x".repeat(100_000)), 431),
+    ] {
+        let answer = login.send(&request).await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, ""), "{request:.80}");
+        assert!(answer.head.contains("cache-control: no-store") && answer.head.contains("connection: close"));
+        assert_eq!(answer.head.contains("allow: get, post"), status == 405);
+    }
+    assert_eq!(exchanges(&server), 0);
+    Person::new("alice").visit(login.url.as_str()).await.unwrap();
+    login.end().await.unwrap();
+    assert_eq!(exchanges(&server), 1);
+}
+
+#[tokio::test]
+async fn who_sends_nothing_blocks_nobody() {
+    let server = server().await;
+    let login = Login::begin(&build(client(&server))).await;
+    // More than are read from at once; and one in the middle of its request.
+    let port = server_port(&login, &server);
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(b"GET /callback?").await.unwrap();
+        idle.push(stream);
+    }
+    let began = Instant::now();
+    Person::new("alice").visit(login.url.as_str()).await.unwrap();
+    login.end().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(idle);
+}
+
+/// The port of a login whose request was pushed.
+fn server_port(login: &Login, server: &AuthorizationServer) -> u16 {
+    assert_eq!(login.parameter("redirect_uri"), None);
+    let pushed = requests(server, Endpoint::PushedAuthorization).pop().unwrap();
+    Url::parse(pushed.parameter("redirect_uri").unwrap()).unwrap().port().unwrap()
+}
+
+/// What comes of an answer that the person's browser brings, with its query changed.
+async fn brings(settings: Settings, change: impl Fn(&mut Vec<(String, String)>)) -> (AuthError, Answer) {
+    let server = AuthorizationServer::start(settings).await;
+    let login = Login::begin(&build(client(&server).pushed_authorization_requests(false))).await;
+    let callback = Person::new("alice").answer(login.url.as_str()).await.unwrap();
+    let mut parameters = callback.parameters();
+    change(&mut parameters);
+    let query = Serializer::new(String::new()).extend_pairs(parameters).finish();
+    let port = login.port();
+    let page = login.get(&query).await;
+    assert_eq!(page.status, 400);
+    assert!(page.body.contains("You are not signed in"), "{page:?}");
+    let error = login.end().await.unwrap_err();
+    assert_eq!(exchanges(&server), 0, "no code is sent anywhere");
+    assert!(is_closed(port).await);
+    (error, page)
+}
+
+fn set(parameters: &mut Vec<(String, String)>, name: &str, value: Option<&str>) {
+    parameters.retain(|(known, _)| known != name);
+    parameters.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+}
+
+#[tokio::test]
+async fn rfc9207_iss_mismatch() {
+    let wrong = Settings {
+        authorization_iss: AuthorizationIss::Wrong("https://evil.example/marker".into()),
+        ..Settings::default()
+    };
+    let (error, page) = brings(wrong, |_| {}).await;
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.message().contains("another issuer"), "{error}");
+    let source = error.source().unwrap().to_string();
+    assert!(source.contains("https://evil.example/marker") && !page.body.contains("marker"), "{source}");
+    // One that was not announced is compared all the same.
+    let missing = || Settings { authorization_iss: AuthorizationIss::Missing, ..Settings::default() };
+    for iss in ["https://evil.example", ""] {
+        let (error, _) = brings(missing(), |parameters| set(parameters, "iss", Some(iss))).await;
+        assert!(error.message().contains("another issuer"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn rfc9207_iss_advertised_but_missing() {
+    let (error, _) = brings(Settings::default(), |parameters| set(parameters, "iss", None)).await;
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.message().contains("does not name its issuer"), "{error}");
+}
+
+#[tokio::test]
+async fn rfc9207_iss_is_checked_on_error_responses_too() {
+    let denied = |iss: Option<&'static str>| {
+        move |parameters: &mut Vec<(String, String)>| {
+            set(parameters, "code", None);
+            set(parameters, "error", Some("access_denied"));
+            set(parameters, "iss", iss);
+        }
+    };
+    for iss in [Some("https://evil.example"), None] {
+        let (error, _) = brings(Settings::default(), denied(iss)).await;
+        assert!(error.message().contains("issuer") && error.oauth_error().is_none(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_duplicate_or_missing_parameters_is_void() {
+    for name in ["code", "iss", "error"] {
+        let (error, _) = brings(Settings::default(), |parameters| {
+            parameters.push((name.to_owned(), "marker".into()));
+            parameters.push((name.to_owned(), "marker".into()));
+        })
+        .await;
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(error.message().contains(&format!("`{name}` twice")), "{error}");
+        assert!(!error.to_string().contains("marker"), "{error}");
+    }
+    for code in [None, Some("")] {
+        let (error, _) = brings(Settings::default(), |parameters| set(parameters, "code", code)).await;
+        assert!(error.message().contains("neither a code nor an error"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn error_responses_are_told_by_what_can_be_done() {
+    const HOSTILE: &str = "<script>marker</script>";
+    for (code, kind) in [
+        ("access_denied", ErrorKind::Refused),
+        ("unauthorized_client", ErrorKind::Refused),
+        ("<script>marker", ErrorKind::Refused),
+        ("server_error", ErrorKind::Transient),
+        ("temporarily_unavailable", ErrorKind::Transient),
+        ("login_required", ErrorKind::InteractionRequired),
+        ("consent_required", ErrorKind::InteractionRequired),
+    ] {
+        let (error, page) = brings(Settings::default(), |parameters| {
+            set(parameters, "code", None);
+            set(parameters, "error", Some(code));
+            set(parameters, "error_description", Some(HOSTILE));
+        })
+        .await;
+        assert_eq!((error.kind(), error.oauth_error()), (kind, Some(code)));
+        assert_eq!(error.oauth_description(), Some(HOSTILE));
+        assert!(!page.body.contains("marker") && !page.body.contains("<script"), "{page:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_denies_is_told_so() {
+    let server = server().await;
+    let login = Login::begin(&build(client(&server))).await;
+    let page = Person::new("alice").who_denies(true).visit(login.url.as_str()).await.unwrap();
+    assert!(page.status == 400 && page.words.contains("The sign-in was denied."), "{page:?}");
+    let error = login.end().await.unwrap_err();
+    assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("access_denied")));
+    assert_eq!((exchanges(&server), server.counters().codes_issued), (0, 0));
+}
+
+#[tokio::test]
+async fn a_code_is_sent_once_and_the_page_says_what_came_of_it() {
+    let server = server().await;
+    server.faults().push(Endpoint::Token, Fault::status(503));
+    let login = Login::begin(&build(client(&server))).await;
+    let page = Person::new("alice").visit(login.url.as_str()).await.unwrap();
+    assert!(page.status == 400 && page.words.contains("You are not signed in"), "{page:?}");
+    let error = login.end().await.unwrap_err();
+    assert_eq!((error.kind(), error.is_repeatable()), (ErrorKind::Transient, false));
+    assert_eq!((exchanges(&server), server.counters().code_reuse), (1, 0));
+}

@@ -1,0 +1,209 @@
+//! Certificates: client authentication by them, and tokens that are bound to them (RFC 8705).
+#![cfg(feature = "rustls")]
+
+mod common;
+
+use std::fs;
+
+use common::{build, last, literal};
+use keyfob_auth_core::{
+    AuthError, Binding, Context, CredentialProvider, ErrorKind, ExposeSecret, Session, TokenRequest,
+    authorize::Origins, middleware::AuthClient, registry::SecretSource, store::MemoryStore,
+};
+use keyfob_idp::server::{
+    AccessTokenFormat, AuthorizationServer, Client, ClientCertificate, RegisteredCertificate, Settings, Tls,
+};
+use keyfob_provider_oidc::{ClientAuth, Oidc, OidcBuilder};
+use std::sync::Arc;
+
+/// A server that knows `signed` by a name in its authority's certificates, and `pinned` by this certificate.
+async fn start(tls: Tls, own: &ClientCertificate) -> AuthorizationServer {
+    let signed = RegisteredCertificate::DnsName("robot.test".into());
+    let pinned = RegisteredCertificate::Pinned(own.thumbprint.clone());
+    let settings = Settings { tls, access_token_format: AccessTokenFormat::Jwt, ..Settings::default() }
+        .with_client(Client::with_certificate("signed", signed))
+        .with_client(Client::with_certificate("pinned", pinned));
+    AuthorizationServer::start(settings).await
+}
+
+fn builder(server: &AuthorizationServer, client: &str, certificate: &ClientCertificate) -> OidcBuilder {
+    let auth =
+        if client == "signed" { ClientAuth::TlsClientAuth } else { ClientAuth::SelfSignedTlsClientAuth };
+    Oidc::builder(server.issuer(), client)
+        .client_auth(auth)
+        .certificate(literal(&certificate.certificate))
+        .certificate_key(literal(&certificate.key))
+        .ca_file(literal(&server.ca_pem()))
+}
+
+async fn acquire(provider: &Oidc) -> Result<keyfob_auth_core::Acquired, AuthError> {
+    provider.acquire(&TokenRequest::default(), None).await
+}
+
+#[tokio::test]
+async fn rfc8705_2_a_client_is_known_by_its_certificate_and_sends_its_id_and_no_secret() {
+    let own = ClientCertificate::self_signed("self.test");
+    for tls in [Tls::Issuer, Tls::Aliases] {
+        let server = start(tls, &own).await;
+        let signed = server.client_certificate("robot.test");
+        for (client, certificate) in [("signed", &signed), ("pinned", &own)] {
+            let acquired = acquire(&build(builder(&server, client, certificate))).await.unwrap();
+            let request = last(&server, "/token");
+            assert_eq!(request.certificate.as_ref(), Some(&certificate.thumbprint));
+            assert_eq!(request.parameter("client_id"), Some(client));
+            assert!(
+                request.header("authorization").is_none() && request.parameter("client_secret").is_none()
+            );
+            // RFC 8705 section 5: the alias, where there is one.
+            assert_eq!(request.base, server.tls_url(""));
+            assert_eq!(*acquired.access.binding(), Binding::Certificate(certificate.thumbprint.clone()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn rfc8705_2_another_certificate_is_refused_in_the_servers_words() {
+    let own = ClientCertificate::self_signed("self.test");
+    let server = start(Tls::Aliases, &own).await;
+    let signed = server.client_certificate("robot.test");
+    let (first, _) = signed.certificate.split_once("-----END CERTIFICATE-----\n").unwrap();
+    let alone = format!("{first}-----END CERTIFICATE-----\n");
+    for (client, certificate, why) in [
+        ("signed", server.client_certificate("other.test"), "another name"),
+        ("signed", ClientCertificate::self_signed("robot.test"), "not from the authority"),
+        // The whole chain is sent: without the one in between the server cannot follow it.
+        ("signed", ClientCertificate { certificate: alone, ..signed.clone() }, "not from the authority"),
+        ("pinned", signed, "another one"),
+    ] {
+        let error = acquire(&build(builder(&server, client, &certificate))).await.unwrap_err();
+        assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("invalid_client")));
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    assert_eq!(server.counters().token, 4);
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_used_are_named_and_nothing_is_sent() {
+    let own = ClientCertificate::self_signed("self.test");
+    let server = start(Tls::Issuer, &own).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        SecretSource::File(path)
+    };
+    let other = ClientCertificate::self_signed("other.test");
+    let good = || builder(&server, "pinned", &own);
+    for (builder, said) in [
+        (good().certificate(path("no.pem", "marker")), "no.pem"),
+        (good().certificate(path("key-only.pem", &own.key)), "key-only.pem"),
+        (good().certificate_key(path("no.key", "marker")), "certificate"),
+        (good().certificate_key(literal(&other.key)), "certificate"),
+        (good().ca_file(path("no-ca.pem", "marker")), "no-ca.pem"),
+        (good().certificate(SecretSource::File(folder.path().join("absent.pem"))), "absent.pem"),
+    ] {
+        let error = acquire(&build(builder)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Configuration | ErrorKind::NotConfigured), "{error:?}");
+        assert!(error.to_string().contains(said), "{said}: {error}");
+        assert!(!format!("{error:?}").contains("marker"), "{error:?}");
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_authority_that_is_not_trusted_is_told_from_a_server_that_is_away() {
+    let own = ClientCertificate::self_signed("self.test");
+    let server = start(Tls::Issuer, &own).await;
+    let provider = build(Oidc::builder(server.issuer(), "service").client_secret(literal("service-secret")));
+    let error = acquire(&provider).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient);
+    let mut causes = vec![error.to_string()];
+    let mut cause = std::error::Error::source(&error);
+    while let Some(next) = cause {
+        causes.push(next.to_string());
+        cause = next.source();
+    }
+    assert!(causes.iter().any(|cause| cause.to_lowercase().contains("certificate")), "{causes:?}");
+    assert!(server.requests().is_empty());
+    let trusting = Oidc::builder(server.issuer(), "service").client_secret(literal("service-secret"));
+    acquire(&build(trusting.ca_file(literal(&server.ca_pem())))).await.unwrap();
+}
+
+#[tokio::test]
+async fn rfc8705_3_a_bound_token_is_used_with_its_certificate_only() {
+    let own = ClientCertificate::self_signed("self.test");
+    let server = start(Tls::Issuer, &own).await;
+    let context = Context::new();
+    let provider = builder(&server, "pinned", &own).build(&context).unwrap();
+    let session = Session::new(Arc::new(provider), Arc::new(MemoryStore::new()), &context).unwrap();
+    let authority = || reqwest::Certificate::from_pem(server.ca_pem().as_bytes()).unwrap();
+    let pem = format!("{}{}", own.certificate, own.key);
+    let client = |shown: bool| {
+        let builder = AuthClient::builder(session.clone())
+            .origins(Origins::new().with(server.issuer()).unwrap())
+            .http(|http| {
+                let http = http.tls_certs_only([authority()]).no_proxy();
+                http.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap())
+            });
+        if shown { builder.certificate(own.thumbprint.clone()) } else { builder }.build().unwrap()
+    };
+    assert_eq!(client(true).get(server.api_url()).send().await.unwrap().status(), 200);
+    let error = client(false).get(server.api_url()).send().await.unwrap_err();
+    let error = keyfob_auth_core::middleware::auth_error(&error).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(server.counters().api, 1, "it was not sent without");
+}
+
+#[tokio::test]
+async fn rfc8705_3_tokens_of_a_replaced_certificate_are_dropped() {
+    let own = ClientCertificate::self_signed("self.test");
+    let server = start(Tls::Issuer, &own).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.pem");
+    let write = |certificate: &ClientCertificate| {
+        fs::write(&file, format!("{}{}", certificate.certificate, certificate.key)).unwrap();
+    };
+    let (first, second) = (server.client_certificate("robot.test"), server.client_certificate("robot.test"));
+    write(&first);
+    let store = Arc::new(MemoryStore::new());
+    // The key may be in the same file.
+    let session = || {
+        let context = Context::new();
+        let builder = Oidc::builder(server.issuer(), "signed").client_auth(ClientAuth::TlsClientAuth);
+        let builder =
+            builder.certificate(SecretSource::File(file.clone())).ca_file(literal(&server.ca_pem()));
+        Session::new(Arc::new(builder.build(&context).unwrap()), Arc::clone(&store) as _, &context).unwrap()
+    };
+    let token = session().token().await.unwrap();
+    assert_eq!(
+        session().token().await.unwrap().secret(),
+        token.secret(),
+        "another process has it of the store"
+    );
+    assert_eq!(server.counters().token, 1);
+    write(&second);
+    let renewed = session().token().await.unwrap();
+    assert_eq!(*renewed.binding(), Binding::Certificate(second.thumbprint.clone()));
+    assert_eq!(server.counters().token, 2);
+}
+
+#[tokio::test]
+async fn rfc8705_4_a_public_client_binds_its_tokens_too() {
+    let own = ClientCertificate::self_signed("self.test");
+    let settings =
+        Settings { tls: Tls::Issuer, access_token_format: AccessTokenFormat::Jwt, ..Settings::default() };
+    let server = AuthorizationServer::start(settings).await;
+    let provider = build(
+        Oidc::builder(server.issuer(), "service")
+            .client_secret(literal("service-secret"))
+            .certificate(literal(&own.certificate))
+            .certificate_key(literal(&own.key))
+            .ca_file(literal(&server.ca_pem())),
+    );
+    let acquired = acquire(&provider).await.unwrap();
+    // Bound or not is what the token says, not what was hoped for.
+    let [_, claims] = common::jwt(acquired.access.secret().expose_secret());
+    let bound = claims["cnf"]["x5t#S256"].as_str().map(|thumbprint| Binding::Certificate(thumbprint.into()));
+    assert_eq!(*acquired.access.binding(), bound.unwrap_or(Binding::None));
+    assert_eq!(last(&server, "/token").certificate.as_ref(), Some(&own.thumbprint));
+}
