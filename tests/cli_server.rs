@@ -43,7 +43,11 @@ struct Login {
 impl Login {
     /// Starts one, and reads on until it has shown address and code.
     fn begin(home: &Home) -> Self {
-        let mut child = home.command("login").spawn().unwrap();
+        Self::begin_with(home, "login")
+    }
+
+    fn begin_with(home: &Home, arguments: &str) -> Self {
+        let mut child = home.command(arguments).spawn().unwrap();
         let mut rest = BufReader::new(child.stderr.take().unwrap());
         let mut said = Vec::new();
         while !said.iter().any(|line: &String| line.starts_with("The code is valid for")) {
@@ -142,6 +146,45 @@ fn a_person_logs_in_works_and_logs_out() {
     assert_fails(&home.run("token"), 3, &["keyfob login --profile work"]);
     assert_eq!(home.run("logout").code, 0);
     assert_eq!(status(&home)["account"], Value::Null);
+}
+
+#[test]
+fn a_login_is_explained_in_the_standards_words_and_without_its_secrets() {
+    let server = server();
+    let home = home(&server);
+    let login = Login::begin_with(&home, "login --explain");
+    server.approve(&login.code(&server), "alice").unwrap();
+    let ran = login.end();
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
+    for said in [
+        "Discovery (OpenID Connect Discovery section 4)",
+        &format!("  > GET {}", server.url("/.well-known/openid-configuration")),
+        "Device authorization request (RFC 8628 section 3.1)",
+        &format!("  > POST {}", server.url("/device_authorization")),
+        "  >   client_id: cli",
+        "  >   scope: openid api",
+        "Token request, grant urn:ietf:params:oauth:grant-type:device_code (RFC 8628 section 3.4)",
+        "  < HTTP 200 after ",
+        "  <   token_type: Bearer",
+        "not shown)",
+    ] {
+        assert!(ran.err.lines().any(|line| line.starts_with(said) || line.ends_with(said)), "{said}: {}", ran.err);
+    }
+    let codes = server.requests().iter().filter_map(|r| r.parameter("device_code").map(str::to_owned)).collect::<Vec<_>>();
+    let token = home.run("token").out;
+    assert!(!codes.is_empty() && !token.trim().is_empty());
+    for secret in codes.iter().map(String::as_str).chain([token.trim()]) {
+        assert!(!ran.err.contains(secret), "{}", ran.err);
+    }
+    let quiet = Login::begin(&home);
+    server.approve(&quiet.code(&server), "alice").unwrap();
+    assert!(!quiet.end().err.contains("Token request"), "only when asked for");
+
+    // What a service sends, and why it is refused.
+    let ran = home.command("login --explain --profile service").env("SERVICE_SECRET", "marker-wrong").output().unwrap();
+    let ran = Ran::from(ran);
+    assert_fails(&ran, 1, &["invalid_client", "  <   error: invalid_client", "  < HTTP 401 after "]);
+    assert!(ran.err.contains("  >   Authorization: Basic (") && !ran.err.contains("marker"), "{}", ran.err);
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use keyfob_auth_core::{AuthError, ErrorKind};
 
-/// Says what Keycloak's descriptions of `invalid_grant` mean.
+/// Says what Keycloak's descriptions of `invalid_grant` mean, behind them: the message in front is the engine's.
 pub(crate) fn explained(error: AuthError) -> AuthError {
     if error.kind() != ErrorKind::LoginRejected {
         return error;
     }
-    let message = match error.oauth_description().unwrap_or_default() {
+    let description = error.oauth_description().unwrap_or_default().to_owned();
+    let meaning = match description.as_str() {
         "Session not active" => {
             "the session at Keycloak has ended: it idled too long, reached its limit, or was ended"
         }
@@ -34,7 +35,7 @@ pub(crate) fn explained(error: AuthError) -> AuthError {
         "User disabled" => "the account is disabled",
         _ => return error,
     };
-    error.with_message(message)
+    error.with_oauth("invalid_grant", Some(format!("{description}: {meaning}")))
 }
 
 #[cfg(test)]
@@ -50,17 +51,18 @@ mod tests {
         for (description, word) in [
             ("Session not active", "idled"),
             ("Token is not active", "expired"),
-            ("Stale token", "used before"),
+            ("Stale token", "not-before"),
             ("Maximum allowed refresh token reuse exceeded", "used before"),
             ("Offline user session not found", "offline"),
             ("Session doesn't have required client", "client"),
             ("Something new", "refused"),
         ] {
             let error = told(description);
-            assert!(error.message().contains(word), "{description}: {error}");
+            let said = error.oauth_description().unwrap();
+            assert!(said.starts_with(description) && error.to_string().contains(word), "{description}: {error}");
             assert_eq!(error.kind(), ErrorKind::LoginRejected, "the kind is the engine's business");
         }
         let other = AuthError::transient("down").with_oauth("x", Some("Session not active".into()));
-        assert_eq!(explained(other).message(), "down");
+        assert_eq!(explained(other).oauth_description(), Some("Session not active"));
     }
 }

@@ -148,6 +148,7 @@ impl Oidc {
         }
     }
 
+    #[expect(clippy::unused_async, reason = "it sends a request in the other build")]
     pub(crate) async fn get_bound(
         &self,
         _: &Endpoint,
@@ -187,7 +188,9 @@ impl Oidc {
             let news = key.is_some() && self.learn(endpoint, &reply, nonce.as_deref())?;
             let again = match code_of(&reply).as_deref() {
                 Some("use_dpop_nonce") if news => &mut nonce_again,
-                Some("invalid_client" | "invalid_dpop_proof") if self.http.skew(endpoint)?.is_some() != known => {
+                Some("invalid_client" | "invalid_dpop_proof")
+                    if self.http.skew(endpoint)?.is_some() != known =>
+                {
                     &mut clock_again
                 }
                 _ => return Ok(reply),

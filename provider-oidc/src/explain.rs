@@ -50,11 +50,11 @@ struct Observed(Mutex<Option<Arc<dyn Observer>>>);
 pub struct Exchange {
     /// What it was for, and where that is written: `Token request, grant client_credentials (RFC 6749 section 4.4.2)`.
     pub what: String,
-    /// The method and the URL, without its query.
+    /// The method and the URL, without its query. Empty for what the person's browser brings back.
     pub request_line: String,
     /// What was sent, in order: parameters and headers, by name.
     pub sent: Vec<(String, String)>,
-    /// The HTTP status, if there was an answer.
+    /// The HTTP status, if there was an answer. What the person's browser is sent to has none here.
     pub status: Option<u16>,
     /// What came back: the answer's members, by name; else what went wrong.
     pub received: Vec<(String, String)>,
@@ -66,12 +66,15 @@ impl fmt::Display for Exchange {
     /// Some lines, indented: for a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.what)?;
-        writeln!(f, "  > {}", self.request_line)?;
+        if !self.request_line.is_empty() {
+            writeln!(f, "  > {}", self.request_line)?;
+        }
         for (name, value) in &self.sent {
             writeln!(f, "  >   {name}: {value}")?;
         }
         match self.status {
             Some(status) => writeln!(f, "  < HTTP {status} after {} ms", self.elapsed.as_millis())?,
+            None if self.elapsed.is_zero() => {}
             None => writeln!(f, "  < no answer after {} ms", self.elapsed.as_millis())?,
         }
         for (name, value) in &self.received {
@@ -97,12 +100,11 @@ impl Told {
         let observer = observer(context)?;
         let mut sent: Vec<_> = headers.iter().map(|(name, value)| header(name, value)).collect();
         let mut grant = String::new();
-        for (name, value) in form_urlencoded::parse(form.as_str().as_bytes()) {
+        for (name, value) in parameters(form.as_str()) {
             if name == "grant_type" {
-                grant = value.clone().into_owned();
+                grant.clone_from(&value);
             }
-            let shown = parameter(&name, &value);
-            sent.push((name.into_owned(), shown));
+            sent.push((name, value));
         }
         let what = what(endpoint, &grant);
         Some(Self { observer, exchange: exchange(what, format!("POST {endpoint}"), sent) })
@@ -127,7 +129,8 @@ impl Told {
                 }
                 match json::object::<Map<String, Value>>(&reply.body) {
                     Some(members) => {
-                        let shown = members.iter().map(|(name, value)| (name.clone(), member(name, value)));
+                        let shown =
+                            members.iter().map(|(name, value)| (shortened(name), member(name, value)));
                         self.exchange.received.extend(shown);
                     }
                     None if reply.body.is_empty() => {}
@@ -140,6 +143,28 @@ impl Told {
         }
         self.observer.exchanged(&self.exchange);
     }
+}
+
+/// Tells where a person's browser is sent (RFC 6749 section 4.1.1).
+pub(crate) fn sent_to(context: &Context, endpoint: &Endpoint, query: &Form) {
+    let Some(observer) = observer(context) else { return };
+    let sent = parameters(query.as_str());
+    let what = format!("{}, by the person's browser", what(endpoint, ""));
+    observer.exchanged(&exchange(what, format!("GET {endpoint}"), sent));
+}
+
+/// Tells what a person's browser brought back (RFC 6749 section 4.1.2), as a query or a form.
+pub(crate) fn came_back(context: &Context, answer: &str) {
+    let Some(observer) = observer(context) else { return };
+    let what = "Authorization response, by the person's browser (RFC 6749 section 4.1.2)";
+    let mut exchange = exchange(what.into(), String::new(), Vec::new());
+    exchange.received = parameters(answer.strip_prefix('?').unwrap_or(answer));
+    observer.exchanged(&exchange);
+}
+
+fn parameters(form: &str) -> Vec<(String, String)> {
+    let pairs = form_urlencoded::parse(form.as_bytes());
+    pairs.map(|(name, value)| (shortened(&name), parameter(&name, &value))).collect()
 }
 
 fn observer(context: &Context) -> Option<Arc<dyn Observer>> {
@@ -200,7 +225,7 @@ fn header(name: &HeaderName, value: &HeaderValue) -> (String, String) {
 }
 
 /// Parameters whose values are no secrets. Everything else is left out.
-const OPEN: [&str; 26] = [
+const OPEN: [&str; 25] = [
     "grant_type",
     "client_id",
     "scope",
@@ -222,11 +247,11 @@ const OPEN: [&str; 26] = [
     "claims",
     "authorization_details",
     "dpop_jkt",
-    "organization",
-    "kc_idp_hint",
-    "tenant",
-    "connection",
-    "requested_token_use",
+    // Of answers.
+    "error",
+    "error_description",
+    "error_uri",
+    "iss",
 ];
 
 fn parameter(name: &str, value: &str) -> String {

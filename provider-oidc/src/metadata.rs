@@ -213,8 +213,12 @@ fn judge(issuer: &Issuer, reply: &Reply) -> Result<Result<Metadata, AuthError>, 
         return Err(reply.bare_error("the metadata could not be fetched"));
     }
     if !reply.is_success() {
-        let absent = AuthError::configuration("the issuer has no metadata there; is it spelt right?");
-        return Ok(Err(reply.error(absent)));
+        let why = if (300..400).contains(&reply.status) {
+            "the issuer's metadata is said to be elsewhere, and redirects are not followed; is the issuer spelt right?"
+        } else {
+            "the issuer has no metadata there; is it spelt right?"
+        };
+        return Ok(Err(reply.error(AuthError::configuration(why))));
     }
     match Metadata::parse(&issuer.text, issuer.url.is_loopback(), &reply.body) {
         Ok(document) => Ok(Ok(document)),

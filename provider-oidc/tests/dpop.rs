@@ -390,15 +390,24 @@ async fn rfc9449_11_1_proofs_are_timely_by_the_servers_clock() {
     let http = client(&session, &server);
     assert_eq!(http.get(server.api_url()).send().await.unwrap().status(), 200);
     assert_eq!(server.counters().api, 1, "the API is at the same host");
-    // An API elsewhere has a clock of its own, which nobody has seen yet.
-    let fresh = Context::builder().clock(keyfob_auth_core::testing::FakeClock::new().clock()).build();
-    let elsewhere = server.issuer().replace("127.0.0.1", "localhost");
-    let builder = bound(&server).token_endpoint(server.token_endpoint());
-    let session = self::session(builder, &fresh, &Arc::new(MemoryStore::new()));
-    let origins = Origins::new().with(&elsewhere).unwrap();
-    let http = AuthClient::builder(session.clone()).origins(origins).http(reqwest::ClientBuilder::no_proxy);
-    let answer = http.build().unwrap().get(format!("{elsewhere}/api/public")).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
+    // An API elsewhere has a clock of its own, which nobody has seen yet: its refusal shows it.
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let refusal = format!(
+        "HTTP/1.1 401 Unauthorized\r\ndate: {date}\r\nwww-authenticate: DPoP error=\"invalid_dpop_proof\"\r\n\
+         content-length: 0\r\n\r\n"
+    );
+    let api = Script::start([refusal.clone(), answer("200 OK", "{}"), refusal.clone(), refusal]).await;
+    let origins = Origins::new().with(&api.url).unwrap();
+    let http =
+        AuthClient::builder(session).origins(origins).http(reqwest::ClientBuilder::no_proxy).build().unwrap();
+    assert_eq!(http.get(&api.url).send().await.unwrap().status(), 200);
+    let issued = api.requests().into_iter().map(|request| {
+        let proof = request.lines().find_map(|line| line.strip_prefix("dpop: ")).unwrap();
+        jwt(proof)[1]["iat"].as_u64().unwrap()
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let off: Vec<_> = issued.map(|issued| issued.abs_diff(now) > 60).collect();
+    assert_eq!(off, [true, false]);
 }
 
 #[tokio::test]

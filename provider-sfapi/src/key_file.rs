@@ -89,13 +89,14 @@ impl KeySource {
                 let path = find(name)?;
                 check_permissions(&path)?;
                 let origin = format!("key file {}", path.display());
-                let text = SecretSource::File(path.clone()).read().await.map_err(|error| match error.kind() {
-                    // It is there: nobody without a client has such a file.
-                    ErrorKind::NotConfigured => {
-                        AuthError::configuration(EMPTY).with_origin(origin.clone())
-                    }
-                    _ => error,
-                })?;
+                let text =
+                    SecretSource::File(path.clone()).read().await.map_err(|error| match error.kind() {
+                        // It is there: nobody without a client has such a file.
+                        ErrorKind::NotConfigured => {
+                            AuthError::configuration(EMPTY).with_origin(origin.clone())
+                        }
+                        _ => error,
+                    })?;
                 let json = path.extension().is_some_and(|extension| extension == "json");
                 parse(&text, json, origin)
             }

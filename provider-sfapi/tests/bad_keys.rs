@@ -1,4 +1,5 @@
 //! Every bad key has a message that says what it is and what to do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod common;
 
@@ -18,7 +19,8 @@ async fn a_bad_key_file_says_what_is_wrong_with_it() {
     let ec = SigningKey::generate(Algorithm::Es256).pkcs8_pem();
     let cut: String = pem.chars().take(pem.len() / 2).collect();
     for (name, content, said) in [
-        ("empty.pem", String::new(), "empty"),
+        ("empty.pem", String::new(), "the key is empty; download it"),
+        ("blank.pem", " \n".into(), "the key is empty; download it"),
         ("no-key.pem", format!("{CLIENT}\n"), "neither PEM"),
         ("no-id.pem", pem.clone(), "does not say which client"),
         (

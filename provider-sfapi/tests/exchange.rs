@@ -1,4 +1,5 @@
 //! Exchanges with a server that judges assertions: by key, audience, life, and each id once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod common;
 
@@ -8,9 +9,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::{CLIENT, Nersc, pkcs1, private_jwk};
 use keyfob_auth_core::{
     Context, CredentialProvider, ErrorKind, ExposeSecret, Presentation, SecretString, Session, TokenRequest,
-    registry::SecretSource, store::MemoryStore,
+    registry::SecretSource, store::MemoryStore, testing::FakeClock,
 };
-use keyfob_idp::server::{Algorithm, Endpoint, Fault, Settings, SigningKey};
+use keyfob_idp::server::{Algorithm, Client, Endpoint, Fault, Settings, SigningKey, VerificationKey};
 use keyfob_provider_sfapi::Sfapi;
 use serde_json::{Map, Value, json};
 
@@ -155,8 +156,7 @@ async fn a_replaced_key_file_is_used_without_a_restart_even_of_another_client() 
     let other = SigningKey::generate(Algorithm::Rs256);
     let jwk = other.jwk();
     let nersc = Nersc::with(|settings| {
-        let keys = vec![keyfob_idp::server::VerificationKey::jwk(jwk)];
-        settings.with_client(keyfob_idp::server::Client::with_keys("otherclient01", keys))
+        settings.with_client(Client::with_keys("otherclient01", vec![VerificationKey::jwk(jwk)]))
     })
     .await;
     let provider = nersc.provider();
@@ -191,6 +191,52 @@ async fn refusals_speak_of_iris_and_overloads_are_transient() {
         let error = provider.acquire(&TokenRequest::default(), None).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Transient, "{status}: the session asks again, with backoff");
     }
+}
+
+#[tokio::test]
+async fn another_algorithm_by_setting() {
+    for (algorithm, key) in [("PS256", Algorithm::Ps256), ("ES256", Algorithm::Es256)]
+        .map(|(name, of)| (name, SigningKey::generate(of)))
+    {
+        let keys = vec![VerificationKey::jwk(key.jwk())];
+        let client = Client::with_keys("otherclient01", keys);
+        let nersc = Nersc::with(|settings| settings.with_client(client)).await;
+        let file = nersc.file("key.pem", &format!("otherclient01\n{}", key.pkcs8_pem()));
+        let provider = nersc.by_file(&file).signing_alg(algorithm).build(&Context::new()).unwrap();
+        provider.acquire(&TokenRequest::default(), None).await.unwrap();
+        let (header, _) = assertion(nersc.server.requests()[0].parameter("client_assertion"));
+        assert_eq!(header, json!({"alg": algorithm, "typ": "JWT"}));
+    }
+    let nersc = Nersc::start().await;
+    let provider = nersc.by_file(&nersc.key_file()).signing_alg("RS257").build(&Context::new()).unwrap();
+    let error = provider.acquire(&TokenRequest::default(), None).await.unwrap_err();
+    assert!(error.to_string().contains("signing_alg"), "{error}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_allowed_for_and_told_of() {
+    let nersc = Nersc::start().await;
+    let clock = FakeClock::new();
+    let context = Context::builder().clock(clock.clock()).build();
+    let now = || context.clock().wall();
+    clock.set_back(now().duration_since(std::time::SystemTime::now()).unwrap() + Duration::from_secs(1000));
+    let provider = nersc.by_file(&nersc.key_file()).build(&context).unwrap();
+    provider.acquire(&TokenRequest::default(), None).await.unwrap();
+    assert_eq!(nersc.server.counters().token, 2, "the first answer told the time");
+    provider.acquire(&TokenRequest::default(), None).await.unwrap();
+    assert_eq!(nersc.server.counters().token, 3);
+
+    let stranger = SigningKey::generate(Algorithm::Rs256);
+    let file = nersc.file("stranger.pem", &format!("{CLIENT}\n{}", pkcs1(&stranger)));
+    let stranger = nersc.by_file(&file).build(&context).unwrap();
+    let shown = stranger.acquire(&TokenRequest::default(), None).await.unwrap_err().to_string();
+    // `Date` has no fractions.
+    let told = [999, 1000, 1001].map(|off| format!("it is {off} s behind NERSC's"));
+    assert!(told.iter().any(|told| shown.contains(told)), "{shown}");
+    clock.set_forward(Duration::from_secs(2000));
+    stranger.acquire(&TokenRequest::default(), None).await.unwrap_err();
+    let shown = stranger.acquire(&TokenRequest::default(), None).await.unwrap_err().to_string();
+    assert!(shown.contains("s ahead of NERSC's"), "{shown}");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! `provider = "sfapi"` in a configuration file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod common;
 
@@ -57,6 +58,7 @@ fn mistakes_are_named_with_key_and_line() {
         (vec![("key", Value::Integer(7))], "`key` must be"),
         (vec![("token_url", text("http://api.example/t"))], "`token_url` must be an https URL"),
         (vec![("keys", text("x"))], "did you mean `key`"),
+        (vec![("scheme", text("Bearer "))], "`scheme` \"Bearer \" is no authentication scheme"),
     ] {
         let error = read(keys).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
@@ -70,5 +72,8 @@ fn clients_are_told_apart() {
     let identity = |keys| read(keys).unwrap().identity();
     let one = identity(vec![("key", text("prod"))]);
     assert_eq!((one.kind.as_str(), one.label.as_str()), ("sfapi", "nersc"));
+    assert_eq!(one.tenant, "prod");
     assert_ne!(one, identity(vec![("key", text("test"))]));
+    // A path is another file from another folder.
+    assert!(identity(vec![("key", text("keys/prod.pem"))]).tenant.starts_with('/') || cfg!(windows));
 }

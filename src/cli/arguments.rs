@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Log in; a failed login leaves an earlier one as it was
-    Login,
+    Login(LoginArguments),
     /// Print an access token that is valid now, and nothing else
     Token(TokenArguments),
     /// Say what is known of the login and its token, without asking the server
@@ -44,6 +44,13 @@ pub(super) enum Command {
     Logout,
     /// List the profiles: name, provider, which is the default
     Profiles,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LoginArguments {
+    /// Tell of each request to the provider and its answer as it happens, secrets left out
+    #[arg(long)]
+    pub(super) explain: bool,
 }
 
 #[derive(Args, Debug)]

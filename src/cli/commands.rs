@@ -11,7 +11,7 @@ use super::{
     arguments::{Arguments, Command, TokenArguments},
     console::{Console, printable},
     exit::{Exit, Failure, Hints},
-    jwt, login,
+    explain, jwt, login,
     status::Report,
 };
 use crate::Config;
@@ -45,7 +45,10 @@ impl<'a> Commands<'a> {
 
     pub(super) async fn run(&self, console: &mut Console) -> Result<Exit, Failure> {
         match &self.arguments.command {
-            Command::Login => login::run(self.profile()?, console).await?,
+            Command::Login(how) => {
+                let profile = self.profile()?;
+                login::run(profile, explain::exchanges(self.context, how.explain)?, console).await?;
+            }
             Command::Token(how) => token(self.profile()?, how, console).await?,
             Command::Status(how) => {
                 let report = Report::of(self.profile()?).await?;
@@ -68,7 +71,7 @@ impl<'a> Commands<'a> {
     /// What a message can tell to do next.
     pub(super) fn hints(&self) -> Hints {
         let login = match (&self.arguments.command, self.profile.get()) {
-            (Command::Login, _) | (_, None) => None,
+            (Command::Login(_), _) | (_, None) => None,
             (_, Some(profile)) => {
                 let config = self.arguments.config.as_deref().map(Path::to_string_lossy);
                 let config = config.map(|path| format!(" --config {}", word(&path))).unwrap_or_default();

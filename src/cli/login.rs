@@ -13,7 +13,7 @@ use keyfob_auth_core::{
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 use tokio::{
     sync::{
-        mpsc::{UnboundedSender, unbounded_channel},
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
         oneshot,
     },
     time::{MissedTickBehavior, interval},
@@ -26,7 +26,12 @@ use super::{
     status::{Report, in_words},
 };
 
-pub(super) async fn run(profile: &Profile, console: &mut Console) -> Result<(), Failure> {
+/// Logs in; what is `explained` meanwhile is told.
+pub(super) async fn run(
+    profile: &Profile,
+    mut explained: UnboundedReceiver<String>,
+    console: &mut Console,
+) -> Result<(), Failure> {
     let (calls, mut called) = unbounded_channel();
     let mut screen = Screen::new(console);
     let mut login = pin!(profile.session.login(Arc::new(Person(calls))));
@@ -35,12 +40,16 @@ pub(super) async fn run(profile: &Profile, console: &mut Console) -> Result<(), 
     let result = loop {
         tokio::select! {
             biased;
+            Some(exchange) = explained.recv() => screen.explain(&exchange),
             Some(call) = called.recv() => screen.answer(call),
             keys = screen.keys() => screen.press(keys),
             result = &mut login => break result,
             _ = second.tick() => screen.tick(Instant::now()),
         }
     };
+    while let Ok(exchange) = explained.try_recv() {
+        screen.explain(&exchange);
+    }
     let asked = screen.asked;
     screen.asking = None;
     match result {
@@ -119,6 +128,13 @@ struct Asking {
 impl<'a> Screen<'a> {
     fn new(console: &'a mut Console) -> Self {
         Self { console, until: None, asked: false, asking: None }
+    }
+
+    fn explain(&mut self, exchange: &str) {
+        for line in exchange.lines() {
+            self.console.say(&printable(line));
+        }
+        self.echo();
     }
 
     fn answer(&mut self, call: Call) {

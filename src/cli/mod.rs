@@ -13,6 +13,7 @@ mod arguments;
 mod commands;
 mod console;
 mod exit;
+mod explain;
 mod interrupt;
 mod jwt;
 mod keyboard;

@@ -131,6 +131,7 @@ impl Interaction for Opens {
         *self.shown.lock().unwrap() = Some(Url::parse(url).unwrap());
         let mut browser = Command::new(Person::program());
         browser.arg(url).envs(self.environment.clone()).stdin(Stdio::null());
-        browser.spawn().unwrap();
+        let mut browser = browser.spawn().unwrap();
+        thread::spawn(move || browser.wait());
     }
 }

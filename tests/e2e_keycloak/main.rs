@@ -11,8 +11,11 @@ mod chromium;
 mod clients;
 mod codes;
 mod command;
+mod durable;
 mod endings;
 mod events;
+mod keycloak;
+mod limits;
 mod logins;
 mod machine;
 mod outage;
@@ -57,7 +60,11 @@ impl Turn {
         for user in ["alice", "bob"] {
             keycloak.log_out_user(user).await.unwrap();
         }
-        set_lifetime(&keycloak, LIFETIME).await;
+        let first = json!({
+            "accessTokenLifespan": LIFETIME, "ssoSessionIdleTimeout": 1800, "ssoSessionMaxLifespan": 36000,
+            "notBefore": 0,
+        });
+        keycloak.set_realm(&first).await.unwrap();
         events::begin(&keycloak).await;
         Some(Self { keycloak, scenario, began })
     }

@@ -17,6 +17,8 @@ pub(crate) struct Group {
 pub(crate) const GROUPS: &[Group] = &[
     Group { name: "keycloak", targets: &["keycloak_harness", "e2e_keycloak"] },
     Group { name: "cave", targets: &["e2e_cave"] },
+    Group { name: "sfapi", targets: &["e2e_sfapi"] },
+    Group { name: "nemo", targets: &["e2e_nemo"] },
 ];
 
 /// Runs every test and doc test.

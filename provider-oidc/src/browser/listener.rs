@@ -24,7 +24,7 @@ use super::{
 use crate::config::RedirectUri;
 
 /// How long one browser may take to ask. It may open connections ahead and send nothing.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to take the page, or to be through with what it sends.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 /// How many connections are read from at once; the oldest gives way to a new one.

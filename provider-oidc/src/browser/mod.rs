@@ -13,7 +13,11 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use keyfob_auth_core::{
     Acquired, AuthError, ErrorKind, ExposeSecret, Interaction, LoginRequest, Prompt, Question, SecretString,
@@ -188,12 +192,14 @@ impl Oidc {
     }
 
     async fn show_page(&self, browser: Connection, outcome: Result<(), &AuthError>) {
-        let page: &dyn Page = match &self.config.browser.page {
-            Some(page) => page.as_ref(),
-            None => &page::OwnPage,
+        let own = || page::OwnPage.render(outcome);
+        let page = match &self.config.browser.page {
+            // The login does not go down with an application's page.
+            Some(page) => catch_unwind(AssertUnwindSafe(|| page.render(outcome))).unwrap_or_else(|_| own()),
+            None => own(),
         };
         let status = if outcome.is_ok() { "200 OK" } else { "400 Bad Request" };
-        browser.answer(status, &page.render(outcome)).await;
+        browser.answer(status, &page).await;
     }
 }
 

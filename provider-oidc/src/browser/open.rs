@@ -60,7 +60,7 @@ mod named {
                 Ok(status) if status.success() => return Ok(()),
                 Ok(status) => return Err(format!("the browser {name:?} of `BROWSER` failed ({status})")),
                 Err(error) => {
-                    last = Some(format!("the browser {name:?} of `BROWSER` does not start: {error}"))
+                    last = Some(format!("the browser {name:?} of `BROWSER` does not start: {error}"));
                 }
             }
         }

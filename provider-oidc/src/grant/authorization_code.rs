@@ -15,6 +15,7 @@ use crate::{
     binding::{self, BindingKey},
     browser::callback::{self, Answer},
     config::{RedirectUri, ResponseMode},
+    explain,
     http::{Form, Reply},
     json::{self, Secret},
     metadata::Which,
@@ -171,6 +172,7 @@ impl Oidc {
                 form
             }
         };
+        explain::sent_to(self.context(), &endpoint, &query);
         let mut url = endpoint.url().clone();
         let query = match url.query() {
             Some(own) if !own.is_empty() => format!("{own}&{}", query.as_str()),
@@ -241,6 +243,7 @@ impl Oidc {
     }
 
     pub(crate) async fn finish_with(&self, pending: &Pending, answer: &str) -> Result<Acquired, AuthError> {
+        explain::came_back(self.context(), answer);
         if pending.issuer != self.config.issuer.text || pending.client_id != self.config.client.id() {
             return Err(AuthError::refused("the login under way is another provider's, or another client's"));
         }

@@ -78,6 +78,7 @@ impl Endpoint {
     }
 
     /// Scheme, host and port.
+    #[cfg(feature = "jose")]
     pub(crate) fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
     }

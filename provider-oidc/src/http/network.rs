@@ -12,7 +12,6 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use keyfob_auth_core::{AuthError, Context, ExposeSecret, SecretString, registry::SecretSource};
 use reqwest::{Client, ClientBuilder, redirect::Policy};
-use zeroize::Zeroizing;
 
 use super::Endpoint;
 
@@ -237,7 +236,7 @@ fn with_certificates(builder: ClientBuilder, _: &Network, _: &Read) -> Result<Cl
 fn identity(chain: &SecretString, key: Option<&SecretString>) -> Result<reqwest::Identity, reqwest::Error> {
     let chain = chain.expose_secret();
     let key = key.map_or("", |key| key.expose_secret());
-    let mut pem = Zeroizing::new(Vec::with_capacity(chain.len() + key.len() + 1));
+    let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(chain.len() + key.len() + 1));
     pem.extend_from_slice(chain.as_bytes());
     pem.push(b'\n');
     pem.extend_from_slice(key.as_bytes());

@@ -10,7 +10,11 @@ use keyfob_idp::{
     person::Person,
     server::{AuthorizationIss, AuthorizationServer, Endpoint, Fault, Settings},
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 use url::{Url, form_urlencoded::Serializer};
 
 use crate::{
@@ -78,19 +82,44 @@ async fn rfc8252_strangers_do_not_end_the_wait() {
 async fn who_sends_nothing_blocks_nobody() {
     let server = server().await;
     let login = Login::begin(&build(client(&server))).await;
-    // More than are read from at once; and one in the middle of its request.
     let port = server_port(&login, &server);
+    // More than are read from at once, each in the middle of its request: the oldest gives way.
     let mut idle = Vec::new();
     for _ in 0..200 {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        stream.write_all(b"GET /callback?").await.unwrap();
-        idle.push(stream);
+        idle.push(begun(port).await);
     }
     let began = Instant::now();
+    ended(&mut idle[0]).await;
     Person::new("alice").visit(login.url.as_str()).await.unwrap();
     login.end().await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    drop(idle);
+    assert!(began.elapsed() < Duration::from_secs(3), "sooner than one gives up: {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn who_is_slow_is_not_waited_for() {
+    let server = server().await;
+    let login = Login::begin(&build(client(&server))).await;
+    let port = server_port(&login, &server);
+    let began = Instant::now();
+    let mut slow = begun(port).await;
+    ended(&mut slow).await;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(4) && took < Duration::from_secs(10), "{took:?}");
+    Person::new("alice").visit(login.url.as_str()).await.unwrap();
+    login.end().await.unwrap();
+}
+
+/// A connection that has sent the beginning of a request.
+async fn begun(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(b"GET /callback?").await.unwrap();
+    stream
+}
+
+/// Waits until the other end has closed it without a word.
+async fn ended(stream: &mut TcpStream) {
+    let read = timeout(Duration::from_secs(20), stream.read(&mut [0; 64])).await.unwrap();
+    assert!(!matches!(read, Ok(1..)), "{read:?}");
 }
 
 /// The port of a login whose request was pushed.

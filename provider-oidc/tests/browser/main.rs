@@ -189,6 +189,7 @@ impl Page for OurPage {
     fn render(&self, outcome: Result<(), &AuthError>) -> String {
         match outcome {
             Ok(()) => "<title>ours</title>".into(),
+            Err(error) if error.status() == Some(503) => panic!("a page's own bug"),
             Err(error) => escape_html(&error.to_string()),
         }
     }
@@ -206,6 +207,12 @@ async fn the_page_can_be_replaced() {
     let page = Person::new("alice").who_denies(true).visit(login.url.as_str()).await.unwrap();
     assert!(page.html.contains("access_denied"), "{page:?}");
     login.end().await.unwrap_err();
+    // One that panics is replaced in its turn.
+    server.faults().push(Endpoint::Token, Fault::status(503));
+    let login = Login::begin(&provider).await;
+    let page = Person::new("alice").visit(login.url.as_str()).await.unwrap();
+    assert!(page.words.contains("You are not signed in"), "{page:?}");
+    assert_eq!(login.end().await.unwrap_err().status(), Some(503));
 }
 
 #[tokio::test]

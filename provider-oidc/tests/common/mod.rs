@@ -120,8 +120,15 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) async fn start<S: Into<String>>(answers: impl IntoIterator<Item = S>) -> Self {
+        Self::start_at("127.0.0.1:0", answers).await
+    }
+
+    pub(crate) async fn start_at<S: Into<String>>(
+        address: &str,
+        answers: impl IntoIterator<Item = S>,
+    ) -> Self {
         let answers: Vec<String> = answers.into_iter().map(Into::into).collect();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&requests);

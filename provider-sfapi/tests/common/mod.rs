@@ -2,14 +2,20 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "it is part of tests")]
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use keyfob_auth_core::Context;
+use keyfob_auth_core::{Context, testing::FakeClock};
 use keyfob_idp::server::{
     Algorithm, AssertionAudience, AuthorizationServer, Client, Settings, SigningKey, VerificationKey,
 };
 use keyfob_provider_sfapi::{Sfapi, SfapiBuilder};
 use openssl::pkey::PKey;
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 pub(crate) const CLIENT: &str = "fakeclientid1";
@@ -74,7 +80,7 @@ pub(crate) fn pkcs1(key: &SigningKey) -> String {
 }
 
 /// The private key as a JWK, with this in it besides.
-pub(crate) fn private_jwk(key: &SigningKey) -> serde_json::Value {
+pub(crate) fn private_jwk(key: &SigningKey) -> Value {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
     let rsa = PKey::private_key_from_pem(key.pkcs8_pem().as_bytes()).unwrap().rsa().unwrap();
@@ -84,4 +90,20 @@ pub(crate) fn private_jwk(key: &SigningKey) -> serde_json::Value {
         "p": number(rsa.p().unwrap()), "q": number(rsa.q().unwrap()), "dp": number(rsa.dmp1().unwrap()),
         "dq": number(rsa.dmq1().unwrap()), "qi": number(rsa.iqmp().unwrap()),
     })
+}
+
+/// A context whose time the test moves, from now on.
+pub(crate) fn at_will() -> (Arc<FakeClock>, Context) {
+    let clock = FakeClock::new();
+    let context = Context::builder().clock(clock.clock()).build();
+    let ahead = context.clock().wall().duration_since(SystemTime::now()).unwrap();
+    clock.set_back(ahead);
+    (clock, context)
+}
+
+/// The server's own clock is not moved: assertions say that they were made when the test began.
+pub(crate) fn made_now(builder: SfapiBuilder, context: &Context) -> SfapiBuilder {
+    let now = context.clock().wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = [("iat".to_owned(), now.into()), ("exp".to_owned(), (now + 300).into())];
+    builder.assertion_claims(claims.into_iter().collect::<Map<String, Value>>())
 }

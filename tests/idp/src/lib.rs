@@ -7,4 +7,5 @@ mod browser;
 mod html;
 pub mod keycloak;
 pub mod person;
+pub mod python;
 pub mod server;

@@ -135,6 +135,8 @@ pub struct RecordedRequest {
     pub at: Instant,
     /// The endpoint, if the path is one's.
     pub endpoint: Option<Endpoint>,
+    /// The version of HTTP: `HTTP/1.1` or `HTTP/2.0`.
+    pub version: String,
     /// The method.
     pub method: String,
     /// The path, without the query.

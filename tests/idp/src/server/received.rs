@@ -138,6 +138,7 @@ impl Received {
         RecordedRequest {
             at: Instant::now(),
             endpoint,
+            version: format!("{:?}", self.parts.version),
             method: self.method().to_owned(),
             path: self.path().to_owned(),
             query: self.query_pairs(),

@@ -14,8 +14,11 @@ use axum::{
     routing::{any, get, post},
 };
 use futures_util::future::join_all;
-use hyper::{Request, body::Incoming, server::conn::http1, service::Service as _, service::service_fn};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper::{Request, body::Incoming, server::conn::{http1, http2}, service::Service as _, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -31,7 +34,7 @@ use super::{
     intercept::{Severed, intercept},
     logout, metadata, par,
     received::{Received, Wire},
-    tls::Authority,
+    tls::{Authority, HTTP2},
     token,
 };
 
@@ -82,19 +85,31 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, base: String, r
     };
     // It fails when the client does not trust the authority.
     let Ok(stream) = tls.accept(stream).await else { return };
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
-    talk(stream, Wire { base, certificates }, router).await;
+    let wire = Wire { base, certificates };
+    if http2 { talk_http2(stream, wire, router).await } else { talk(stream, wire, router).await }
 }
 
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, wire: Wire, router: Router) {
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(wire.clone());
-        let response = TowerToHyperService::new(router.clone()).call(request);
-        async move { Severed::check(response.await) }
-    });
+    let service = service_fn(move |request| answer(request, wire.clone(), router.clone()));
     // It fails when the client goes away, and when a fault closes it.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn talk_http2(stream: impl AsyncRead + AsyncWrite + Unpin, wire: Wire, router: Router) {
+    let service = service_fn(move |request| answer(request, wire.clone(), router.clone()));
+    let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(
+    mut request: Request<Incoming>,
+    wire: Wire,
+    router: Router,
+) -> Result<Response, std::io::Error> {
+    request.extensions_mut().insert(wire);
+    Severed::check(TowerToHyperService::new(router).call(request).await)
 }
 
 fn router(server: Arc<Server>) -> Router {

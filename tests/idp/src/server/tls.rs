@@ -20,6 +20,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::algorithm::certificate_thumbprint;
 
+/// What a client that speaks HTTP/2 chooses in the handshake (RFC 9113 section 3.2).
+pub(super) const HTTP2: &[u8] = b"h2";
+
 /// The certificate of a client, with its private key.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate {
@@ -113,12 +116,13 @@ impl Authority {
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let (certificate, key) = self.for_loopback();
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a private key");
-        let config = ServerConfig::builder_with_provider(provider())
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has the usual protocols")
             .with_client_cert_verifier(Arc::new(AnyCertificate(provider())))
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("certificate and key belong together");
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
 }
