@@ -145,6 +145,7 @@ fn status_is_one_object_with_these_keys_also_without_a_login() {
     keys.sort_unstable();
     let expected = [
         "account",
+        "claims",
         "expires_at",
         "freshness",
         "issuer",

@@ -168,9 +168,17 @@ fn a_login_is_explained_in_the_standards_words_and_without_its_secrets() {
         "  <   token_type: Bearer",
         "not shown)",
     ] {
-        assert!(ran.err.lines().any(|line| line.starts_with(said) || line.ends_with(said)), "{said}: {}", ran.err);
+        assert!(
+            ran.err.lines().any(|line| line.starts_with(said) || line.ends_with(said)),
+            "{said}: {}",
+            ran.err
+        );
     }
-    let codes = server.requests().iter().filter_map(|r| r.parameter("device_code").map(str::to_owned)).collect::<Vec<_>>();
+    let codes = server
+        .requests()
+        .iter()
+        .filter_map(|r| r.parameter("device_code").map(str::to_owned))
+        .collect::<Vec<_>>();
     let token = home.run("token").out;
     assert!(!codes.is_empty() && !token.trim().is_empty());
     for secret in codes.iter().map(String::as_str).chain([token.trim()]) {
@@ -181,7 +189,11 @@ fn a_login_is_explained_in_the_standards_words_and_without_its_secrets() {
     assert!(!quiet.end().err.contains("Token request"), "only when asked for");
 
     // What a service sends, and why it is refused.
-    let ran = home.command("login --explain --profile service").env("SERVICE_SECRET", "marker-wrong").output().unwrap();
+    let ran = home
+        .command("login --explain --profile service")
+        .env("SERVICE_SECRET", "marker-wrong")
+        .output()
+        .unwrap();
     let ran = Ran::from(ran);
     assert_fails(&ran, 1, &["invalid_client", "  <   error: invalid_client", "  < HTTP 401 after "]);
     assert!(ran.err.contains("  >   Authorization: Basic (") && !ran.err.contains("marker"), "{}", ran.err);

@@ -1,5 +1,11 @@
 //! The README's profiles, and those of the configuration guide, work as they stand there.
-#![cfg(all(feature = "config", feature = "oidc", feature = "static", feature = "store-file"))]
+#![cfg(all(
+    feature = "config",
+    feature = "nemo",
+    feature = "oidc",
+    feature = "static",
+    feature = "store-file"
+))]
 
 use keyfob::{Config, Context, authorize::Policy};
 
@@ -18,6 +24,8 @@ fn every_profile_of_the_readme_makes_a_session() {
             let profile = config.profile(Some(name), &keyfob::registry(), &Context::new()).unwrap();
             let api = match &*profile.provider {
                 "cave" => "https://global.daf-apis.com/auth/api/v1/user",
+                "sfapi" => "https://api.nersc.gov/api/v1.2/meta/config",
+                "nemo" => "https://nemo.example.com/apis/entities/v2/workspaces",
                 _ => "https://api.example.com/me",
             };
             let api = api.parse::<url::Url>().unwrap();

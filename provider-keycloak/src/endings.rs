@@ -16,8 +16,8 @@ pub(crate) fn explained(error: AuthError) -> AuthError {
             "the refresh token has expired: the session at Keycloak idled too long, or reached its limit"
         }
         "Stale token" => {
-            "the refresh token is older than Keycloak takes: its operator has revoked the tokens of that time (a not-before \
-             policy)"
+            "the refresh token is older than Keycloak takes: its operator has revoked what was issued until then (a \
+             not-before policy, or an end to all of this person's sessions)"
         }
         "Maximum allowed refresh token reuse exceeded" => {
             "the refresh token was used before, and Keycloak has ended the session for that: does another program share it?"

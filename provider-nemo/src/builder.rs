@@ -297,3 +297,94 @@ fn unsigned(table: &Settings) -> Result<Unsigned, AuthError> {
     table.finish()?;
     Ok(unsigned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: (&str, &str) = ("NMP_BASE_URL", "https://env.example");
+    const TOKEN: (&str, &str) = ("NMP_ACCESS_TOKEN", "t");
+    const WORKLOAD: (&str, &str) = ("NMP_WORKLOAD_IDENTITY_TOKEN_FILE", " /run/token ");
+    const USERNAME: (&str, &str) = ("NMP_OIDC_USERNAME", "alice");
+    const PASSWORD: (&str, &str) = ("NMP_OIDC_PASSWORD", "p");
+
+    /// What settings and environment together say; the configuration file is looked for in no place of this machine.
+    fn told(keys: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<Nemo, AuthError> {
+        use keyfob_auth_core::registry::Value;
+
+        let settings = Settings::new("profile.a").with(
+            "config_file",
+            Value::String("/nowhere/config.yaml".into()),
+            None,
+        );
+        let settings = keys
+            .iter()
+            .fold(settings, |all, (key, value)| all.with(*key, Value::String((*value).to_owned()), None));
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+        let context = Context::new();
+        NemoBuilder::from_settings(&settings, &context, &variable)?.build_from(&settings, &context)
+    }
+
+    #[test]
+    fn the_flow_follows_from_what_is_there_and_settings_go_first() {
+        use NemoFlow::{Device, Password, Token, Workload};
+        type Pairs = &'static [(&'static str, &'static str)];
+        let cases: &[(Pairs, Pairs, NemoFlow)] = &[
+            (&[], &[], Device),
+            (&[], &[USERNAME], Device),
+            (&[], &[PASSWORD], Device),
+            (&[], &[USERNAME, PASSWORD], Password),
+            (&[], &[USERNAME, PASSWORD, WORKLOAD], Workload),
+            (&[], &[USERNAME, PASSWORD, WORKLOAD, TOKEN], Token),
+            (&[("username", "bob"), ("password", "q")], &[WORKLOAD, TOKEN], Password),
+            (&[("username", "bob")], &[PASSWORD, TOKEN], Password),
+            (&[("workload_token", "w")], &[TOKEN], Workload),
+            (&[("access_token", "x"), ("workload_token", "w")], &[], Token),
+            (&[("flow", "device")], &[USERNAME, PASSWORD, WORKLOAD, TOKEN], Device),
+            (&[("flow", "workload")], &[TOKEN, WORKLOAD], Workload),
+        ];
+        for (keys, variables, flow) in cases {
+            let nemo = told(keys, variables).unwrap();
+            assert_eq!(nemo.flow(), *flow, "{keys:?} {variables:?}");
+        }
+        for (keys, variables, missing) in [
+            (&[("username", "bob")][..], &[][..], "`password` is needed"),
+            (&[("password", "q")], &[], "`username` is needed"),
+            (&[("flow", "token")], &[WORKLOAD], "`access_token` is needed"),
+        ] {
+            let error = told(keys, variables).unwrap_err();
+            assert!(error.to_string().contains(missing), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_comes_from_the_environment() {
+        use keyfob_auth_core::CredentialProvider as _;
+
+        let context = ("NMP_CURRENT_CONTEXT", "staging");
+        let identity = |keys: &[_]| told(keys, &[ADDRESS, context, USERNAME, PASSWORD]).unwrap().identity();
+        let environments = identity(&[]);
+        assert_eq!(
+            (environments.issuer.as_str(), environments.tenant.as_str()),
+            ("https://env.example", "staging")
+        );
+        let own = identity(&[("base_url", "https://own.example/"), ("context", "prod")]);
+        assert_eq!((own.issuer.as_str(), own.tenant.as_str()), ("https://own.example", "prod"));
+
+        let built = |variables: &[(&str, &str)]| {
+            let known = |name: &str| variables.iter().find(|(known, _)| *known == name);
+            NemoBuilder::new(None, None)
+                .complete_from(&|name| known(name).map(|(_, value)| (*value).to_owned()))
+        };
+        let said = built(&[USERNAME, PASSWORD, WORKLOAD, TOKEN]);
+        let source =
+            |source: &Option<SecretSource>| source.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(source(&said.password), "environment variable NMP_OIDC_PASSWORD");
+        assert_eq!(source(&said.access_token), "environment variable NMP_ACCESS_TOKEN");
+        assert_eq!(source(&said.workload_token), "file /run/token");
+        let authorities = [("NMP_CLIENT_SSL_CERT_FILE", "/one"), ("NMP_CERTIFICATE_AUTHORITY", "/two")];
+        assert_eq!(source(&built(&authorities).network.ca_file), "file /one");
+        assert_eq!(source(&built(&authorities[1..]).network.ca_file), "file /two");
+    }
+}

@@ -1,4 +1,5 @@
 //! Profiles of a configuration file: what they leave out, and the store that goes with the provider.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -19,7 +20,9 @@ fn registry() -> Registry {
 
 /// Contexts by name and platform; the first is the current one.
 fn config(contexts: &[(&str, &str)]) -> String {
-    let part = |line: &dyn Fn(&str, &str) -> String| -> String { contexts.iter().map(|(n, u)| line(n, u)).collect() };
+    let part = |line: &dyn Fn(&str, &str) -> String| -> String {
+        contexts.iter().map(|(n, u)| line(n, u)).collect()
+    };
     format!(
         "current_context: {}\nclusters:\n{}users:\n{}contexts:\n{}",
         contexts[0].0,
@@ -33,7 +36,9 @@ fn profile(file: &Path, keys: &[(&str, Value)], context: &Context) -> Result<Pro
     let text = |text: &str| Value::String(text.into());
     let mut settings = Settings::new("profile.work").labelled("work").with("provider", text("nemo"), Some(2));
     let path = text(file.to_str().unwrap());
-    for (key, value) in [("config_file", path), ("username", text("alice")), ("password", text("alice-password"))] {
+    for (key, value) in
+        [("config_file", path), ("username", text("alice")), ("password", text("alice-password"))]
+    {
         settings = settings.with(key, value, Some(3));
     }
     let settings = keys.iter().fold(settings, |all, (key, value)| all.with(*key, value.clone(), Some(9)));
@@ -57,7 +62,7 @@ fn user(file: &Path, name: &str) -> String {
 }
 
 async fn servers() -> [AuthorizationServer; 2] {
-    [start(oidc(json!({}))).await, start(oidc(json!({}))).await]
+    [start(&oidc(json!({}))).await, start(&oidc(json!({}))).await]
 }
 
 #[tokio::test]
@@ -67,7 +72,8 @@ async fn a_profiles_store_follows_its_provider() {
     let file = folder.path().join("config.yaml");
     for (chosen, user_of_it, other) in [(None, "one", "two"), (Some("two"), "two", "one")] {
         fs::write(&file, config(&[("one", one.issuer()), ("two", two.issuer())])).unwrap();
-        let keys: Vec<_> = [("store", text("nemo"))].into_iter().chain(chosen.map(|name| ("context", text(name)))).collect();
+        let keys: Vec<_> =
+            [("store", text("nemo"))].into_iter().chain(chosen.map(|name| ("context", text(name)))).collect();
         let context = Context::new();
         log_in(&profile(&file, &keys, &context).unwrap().session).await;
         assert!(user(&file, user_of_it).contains("refresh_token: "), "{chosen:?}");
@@ -127,19 +133,34 @@ async fn without_a_platform_it_is_not_configured() {
     let session = profile(&file, &[("store", text("memory"))], &Context::new()).unwrap().session;
     let error = session.token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotConfigured);
-    assert!(error.to_string().contains("NMP_BASE_URL") && error.to_string().contains("config.yaml"), "{error}");
+    assert!(
+        error.to_string().contains("NMP_BASE_URL") && error.to_string().contains("config.yaml"),
+        "{error}"
+    );
 }
 
 #[test]
 fn what_is_wrong_in_a_profile_is_told_with_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let table = |keys: &[(&str, Value)]| {
-        Value::Table(keys.iter().map(|(key, value)| ((*key).to_owned(), (value.clone(), Some(9)))).collect::<BTreeMap<_, _>>())
+        Value::Table(
+            keys.iter()
+                .map(|(key, value)| ((*key).to_owned(), (value.clone(), Some(9))))
+                .collect::<BTreeMap<_, _>>(),
+        )
     };
     for (key, value, said) in [
-        ("base_url", text("http://nemo.example"), "`base_url` must be an https URL (http is accepted on loopback only)"),
+        (
+            "base_url",
+            text("http://nemo.example"),
+            "`base_url` must be an https URL (http is accepted on loopback only)",
+        ),
         ("base_url", text("nemo.example"), "`base_url`"),
-        ("flow", text("browser"), "must be one of \"device\", \"password\", \"workload\", \"token\" or \"unsigned\""),
+        (
+            "flow",
+            text("browser"),
+            "must be one of \"device\", \"password\", \"workload\", \"token\" or \"unsigned\"",
+        ),
         ("flow", text("workload"), "`workload_token` is needed for the workload flow"),
         ("flow", text("unsigned"), "`unsigned` is needed for the unsigned flow"),
         ("unsigned", table(&[]), "email"),
@@ -149,7 +170,8 @@ fn what_is_wrong_in_a_profile_is_told_with_its_key() {
         ("refresh_scopes", text("all"), "\"granted\" or \"default\""),
         ("pasword", text("x"), "unknown key `pasword`"),
     ] {
-        let error = profile(&folder.path().join("c"), &[(key, value), ("store", text("memory"))], &Context::new());
+        let error =
+            profile(&folder.path().join("c"), &[(key, value), ("store", text("memory"))], &Context::new());
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration, "{key}");
         assert!(error.to_string().contains(said), "{error}");

@@ -1,4 +1,5 @@
 //! The provider against the embedded server, which plays a platform and its identity provider.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -6,8 +7,8 @@ use std::{fs, sync::Arc, time::Duration};
 
 use common::{Shown, describing, discoveries, jwt, literal, oidc, platform, start};
 use keyfob_auth_core::{
-    AuthError, Context, CredentialProvider, ErrorKind, ExposeSecret as _, Keep, Login, LoginRequest, NoInteraction,
-    Session, TokenRequest,
+    AuthError, Context, CredentialProvider, ErrorKind, ExposeSecret as _, Keep, Login, LoginRequest,
+    NoInteraction, Session, TokenRequest,
     registry::SecretSource,
     store::MemoryStore,
     testing::provider::{Capabilities, all},
@@ -42,7 +43,7 @@ async fn a_person_signs_in_with_a_code_and_the_login_is_renewed() {
     let settings = Settings {
         device_interval: Duration::from_secs(1),
         auto_approve: Some(AutoApprove { user: "alice".into(), after_polls: 0 }),
-        ..platform(oidc(json!({})))
+        ..platform(&oidc(json!({})))
     };
     let server = AuthorizationServer::start(settings).await;
     let nemo = build(Nemo::builder(format!("{}/", server.issuer())));
@@ -51,7 +52,10 @@ async fn a_person_signs_in_with_a_code_and_the_login_is_renewed() {
     let login = acquired.login.unwrap();
     assert_eq!(ui.prompts().len(), 1);
     assert_eq!(login.account.as_ref().map(|account| account.subject.as_str()), Some("subject-alice"));
-    assert_eq!(login.scopes.as_ref().unwrap().to_string(), "openid offline_access platform:read platform:write");
+    assert_eq!(
+        login.scopes.as_ref().unwrap().to_string(),
+        "openid offline_access platform:read platform:write"
+    );
     assert!(login.id_token.is_none(), "nothing looks at it");
 
     let renewed = acquire(&nemo, Some(&login)).await.unwrap().login.unwrap();
@@ -66,7 +70,7 @@ async fn a_person_signs_in_with_a_code_and_the_login_is_renewed() {
 
 #[tokio::test]
 async fn the_platform_is_asked_once_for_all_of_a_context() {
-    let server = start(oidc(json!({}))).await;
+    let server = start(&oidc(json!({}))).await;
     let context = Context::new();
     let sessions: Vec<_> = ["a", "b", "c"]
         .into_iter()
@@ -114,7 +118,12 @@ async fn what_a_platform_does_not_offer_is_told_with_what_can_be_done() {
     type Flow<'a> = &'a dyn Fn(&str) -> NemoBuilder;
     let on = |oidc: Value| json!({"auth_enabled": true, "oidc": oidc});
     let cases: [(Flow<'_>, Value, ErrorKind, &str); 9] = [
-        (&device, on(oidc(json!({"device_authorization_endpoint": null}))), ErrorKind::Refused, "flow = \"password\""),
+        (
+            &device,
+            on(oidc(json!({"device_authorization_endpoint": null}))),
+            ErrorKind::Refused,
+            "flow = \"password\"",
+        ),
         (&device, on(Value::Null), ErrorKind::Refused, "flow = \"unsigned\""),
         (&password, on(oidc(json!({"token_endpoint": ""}))), ErrorKind::Refused, "no `token_endpoint`"),
         (&password, on(oidc(json!({"client_id": 7}))), ErrorKind::Refused, "no `client_id`"),
@@ -153,7 +162,7 @@ async fn a_sign_in_without_the_scopes_it_asked_for_fails_and_leaves_nothing() {
         (opaque(json!("openid api://nmp/platform:read")), Some("platform:write")),
         (opaque(Value::Null), None),
     ] {
-        let server = start(oidc(asked.clone())).await;
+        let server = start(&oidc(asked.clone())).await;
         server.faults().push(Endpoint::Token, answer(&body));
         let context = Context::new();
         let (nemo, store) = (alice(&server).build(&context).unwrap(), MemoryStore::new());
@@ -175,9 +184,10 @@ async fn a_sign_in_without_the_scopes_it_asked_for_fails_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_refused_password_is_tried_once() {
-    let server = start(oidc(json!({}))).await;
+    let server = start(&oidc(json!({}))).await;
     let context = Context::new();
-    let nemo = Nemo::builder(server.issuer()).username("alice").password(literal("marker")).build(&context).unwrap();
+    let nemo =
+        Nemo::builder(server.issuer()).username("alice").password(literal("marker")).build(&context).unwrap();
     let session = Session::new(Arc::new(nemo), Arc::new(MemoryStore::new()), &context).unwrap();
     for _ in 0..5 {
         let error = session.token().await.unwrap_err();
@@ -189,7 +199,7 @@ async fn a_refused_password_is_tried_once() {
 
 #[tokio::test]
 async fn narrower_scopes_get_the_prefix_too() {
-    let server = start(oidc(json!({"scope_prefix": "api://nmp"}))).await;
+    let server = start(&oidc(json!({"scope_prefix": "api://nmp"}))).await;
     let nemo = build(alice(&server));
     let login = login_of(&nemo).await;
     let request = TokenRequest::scopes(["platform:read"]);
@@ -201,7 +211,7 @@ async fn narrower_scopes_get_the_prefix_too() {
 
 #[tokio::test]
 async fn a_login_is_not_renewed_at_another_platform() {
-    let (here, there) = (start(oidc(json!({}))).await, start(oidc(json!({}))).await);
+    let (here, there) = (start(&oidc(json!({}))).await, start(&oidc(json!({}))).await);
     let login = login_of(&build(alice(&here))).await;
     let other = build(alice(&there));
     let error = acquire(&other, Some(&login)).await.unwrap_err();
@@ -215,7 +225,7 @@ async fn a_login_is_not_renewed_at_another_platform() {
 async fn a_logout_revokes_where_the_issuer_says_how() {
     for (metadata, revocations) in [(json!({}), 1), (json!({"revocation_endpoint": null}), 0)] {
         let settings =
-            Settings { metadata: metadata.as_object().cloned().unwrap(), ..platform(oidc(json!({}))) };
+            Settings { metadata: metadata.as_object().cloned().unwrap(), ..platform(&oidc(json!({}))) };
         let server = AuthorizationServer::start(settings).await;
         let nemo = build(alice(&server));
         nemo.revoke(&login_of(&nemo).await).await.unwrap();
@@ -229,7 +239,7 @@ async fn a_workloads_token_is_read_at_each_exchange() {
         "workload_token_exchange_enabled": true, "workload_audience": "nemo", "workload_scope": "openid",
         "workload_client_id": "cli",
     });
-    let server = start(oidc(enabled)).await;
+    let server = start(&oidc(enabled)).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let nemo = build(Nemo::builder(server.issuer()).workload_token(SecretSource::File(file.clone())));
@@ -259,7 +269,7 @@ async fn a_workloads_token_is_read_at_each_exchange() {
 
 #[tokio::test]
 async fn a_given_token_is_used_as_it_is_and_never_renewed() {
-    let server = start(oidc(json!({}))).await;
+    let server = start(&oidc(json!({}))).await;
     let given = |token: &str| build(Nemo::builder(server.issuer()).access_token(literal(token)));
     for token in ["opaque", &jwt(&json!({"exp": 4_000_000_000_u32}))] {
         let nemo = given(token);
@@ -287,7 +297,7 @@ async fn an_unsigned_token_is_made_where_nobody_can_sign_in() {
 
 #[tokio::test]
 async fn nobody_is_asked_while_nobody_is_logged_in() {
-    let server = start(oidc(json!({}))).await;
+    let server = start(&oidc(json!({}))).await;
     let error = acquire(&build(Nemo::builder(server.issuer())), None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LoginRequired);
     assert_eq!(server.requests().len(), 0);
@@ -295,7 +305,7 @@ async fn nobody_is_asked_while_nobody_is_logged_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_provider_conforms() {
-    let server = start(oidc(json!({}))).await;
+    let server = start(&oidc(json!({}))).await;
     all(&build(Nemo::builder(server.issuer())), &Capabilities::attended()).await;
     all(&build(alice(&server)), &Capabilities::unattended().secrets(["alice-password"])).await;
     let given = Nemo::builder(server.issuer()).access_token(literal("s3cret-token"));

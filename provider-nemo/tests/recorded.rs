@@ -1,5 +1,6 @@
 //! The requests of nemo-platform 0.6.0, as they were recorded (`data/requests.json`), and ours for the same: every form that
 //! is sent has the same fields with the same values, but for the differences that [`DIFFERENCES`] has.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -14,7 +15,12 @@ use std::sync::Arc;
 
 /// By recording: which field of a form differs, what ours is, and why.
 const DIFFERENCES: &[(&str, &str, Option<&str>, &str)] = &[
-    ("auth-refresh", "scope", None, "what is not named stays as granted (RFC 6749 section 6): a narrow login is not widened"),
+    (
+        "auth-refresh",
+        "scope",
+        None,
+        "what is not named stays as granted (RFC 6749 section 6): a narrow login is not widened",
+    ),
     ("sdk-refresh", "scope", None, "the same"),
 ];
 
@@ -57,7 +63,9 @@ impl Recording {
                 })),
             );
             let pending = json!({"error": "authorization_pending"});
-            server.faults().push(Endpoint::Token, Fault::Status { status: 400, retry_after: None, body: Some(pending) });
+            server
+                .faults()
+                .push(Endpoint::Token, Fault::Status { status: 400, retry_after: None, body: Some(pending) });
         }
         server.faults().push(
             Endpoint::Token,
@@ -119,7 +127,9 @@ async fn sign_ins_with_a_password_are_asked_for_alike() {
     ] {
         let recording = Recording::of(name);
         let server = recording.start().await;
-        let nemo = build(Nemo::builder(server.issuer()).username(username).password(literal(password)).scopes(scopes));
+        let nemo = build(
+            Nemo::builder(server.issuer()).username(username).password(literal(password)).scopes(scopes),
+        );
         nemo.login(&LoginRequest::default(), None, Arc::new(NoInteraction)).await.unwrap();
         recording.check(&server, DIFFERENCES);
     }

@@ -87,7 +87,10 @@ pub(crate) enum Keys {
 }
 
 impl Keys {
-    #[cfg_attr(not(feature = "jose"), expect(clippy::unused_async, reason = "it reads keys in the other build"))]
+    #[cfg_attr(
+        not(feature = "jose"),
+        expect(clippy::unused_async, reason = "it reads keys in the other build")
+    )]
     pub(crate) async fn signer(&self) -> Result<Arc<dyn Signer>, AuthError> {
         match self {
             Self::Signer(signer) => Ok(Arc::clone(signer)),

@@ -238,3 +238,15 @@ fn origin(uri: &Uri) -> String {
         _ => format!("{scheme}://{host}"),
     }
 }
+
+/// For the tests of arbitrary input.
+#[cfg(test)]
+pub(crate) fn observe_anything(headers: &HeaderMap) {
+    let nonces = Nonces::default();
+    for server in [Server::Authorization, Server::Resource] {
+        let learnt = nonces.learn(server, "https://api.example", headers).map(str::to_owned);
+        assert_eq!(nonces.get(server, "https://api.example"), learnt);
+        assert!(learnt.is_none_or(|nonce| nonce.len() <= LONGEST_NONCE));
+    }
+    refuses(StatusCode::UNAUTHORIZED, headers, "use_dpop_nonce");
+}

@@ -254,7 +254,7 @@ const OPEN: [&str; 25] = [
     "iss",
 ];
 
-fn parameter(name: &str, value: &str) -> String {
+pub(crate) fn parameter(name: &str, value: &str) -> String {
     match name {
         _ if OPEN.contains(&name) => shortened(value),
         "client_assertion" => jwt(value).unwrap_or_else(|| hidden(value)),
@@ -263,7 +263,7 @@ fn parameter(name: &str, value: &str) -> String {
 }
 
 /// Members of answers that are secrets, or lead to some: shown as what they are.
-fn member(name: &str, value: &Value) -> String {
+pub(crate) fn member(name: &str, value: &Value) -> String {
     match (name, value) {
         ("id_token", Value::String(text)) => jwt(text).unwrap_or_else(|| hidden(text)),
         (

@@ -3,11 +3,12 @@
 use std::time::SystemTime;
 
 use proptest::prelude::*;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::{
     grant,
-    http::{Endpoint, Reply},
+    http::{Clocks, Endpoint, Reply},
     id_token::{self, Expected},
     metadata::{Issuer, Metadata, Which},
     oauth_error::Asked,
@@ -39,6 +40,20 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
         "azp",
         "exp",
         "name",
+        "active",
+        "client_id",
+        "request_uri",
+        "issued_token_type",
+        // Of a login under way.
+        "state",
+        "code_verifier",
+        "nonce",
+        "redirect_uri",
+        "scopes",
+        "resources",
+        "max_age",
+        "iss_required",
+        "binding_key",
     ];
     let value = prop_oneof![
         Just("null".to_owned()),
@@ -59,12 +74,31 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Challenges, almost as servers write them.
+fn challenges() -> impl Strategy<Value = String> {
+    let part = prop::sample::select(vec![
+        "DPoP",
+        "Bearer",
+        " ",
+        ",",
+        "=",
+        "\"",
+        "\\",
+        "error",
+        "use_dpop_nonce",
+        "invalid_dpop_proof",
+        "\"use_dpop_nonce\"",
+        "algs",
+    ]);
+    prop::collection::vec(part, 0..20).prop_map(|parts| parts.concat())
+}
+
 proptest! {
     #[test]
     fn no_answer_panics(status in 100u16..600, body in bodies(), spends_login: bool) {
         let reply = Reply {
             status,
-            headers: reqwest::header::HeaderMap::new(),
+            headers: HeaderMap::new(),
             retry_after: None,
             body: Zeroizing::new(body),
             origin: String::new(),
@@ -97,6 +131,55 @@ proptest! {
         for token in [signed, good, other] {
             let _ = id_token::account_of_login(&token, &expected);
             let _ = id_token::account_of_renewal(&token, &Expected { former: Some(&token), ..expected }, None);
+        }
+    }
+
+    #[test]
+    fn no_header_panics(values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 5), good in challenges()) {
+        let names = [
+            header::DATE,
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            HeaderName::from_static("dpop-nonce"),
+            HeaderName::from_static("dpop"),
+        ];
+        let values = values.into_iter().filter_map(|value| HeaderValue::from_bytes(&value).ok());
+        let mut headers: HeaderMap = names.into_iter().zip(values).collect();
+        headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_str(&good).unwrap());
+        let now = SystemTime::now();
+        let clocks = Clocks::default();
+        clocks.learn("idp.example:443", &headers, now);
+        clocks.time_at("idp.example:443", now);
+        let _ = crate::http::retry_after(&headers, now);
+        #[cfg(feature = "jose")]
+        crate::dpop::observe_anything(&headers);
+    }
+
+    #[test]
+    fn no_login_under_way_panics(body in bodies(), length in 0usize..400, answer in any::<String>()) {
+        use crate::grant::authorization_code::Pending;
+        let good = r#"{"state":"marker","code_verifier":"marker","nonce":null,"redirect_uri":"http://127.0.0.1/","issuer":"i",
+            "client_id":"c","scopes":[],"max_age":18446744073709551615,"acr_values":null,"iss_required":true}"#;
+        let cut = good.get(..length.min(good.len())).unwrap_or_default();
+        for text in [&*body, cut.as_bytes(), good.as_bytes(), answer.as_bytes()] {
+            let Ok(pending) = serde_json::from_slice::<Pending>(text) else { continue };
+            let shown = format!("{pending:?}");
+            prop_assert!(!shown.contains("marker"));
+            pending.is_answered_by(&answer);
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_explained_panics_or_is_long(name in any::<String>(), value in any::<String>(), body in bodies()) {
+        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+        let jwt = format!("{0}.{0}.{0}", URL_SAFE_NO_PAD.encode(&body));
+        for value in [value, jwt] {
+            for name in [name.as_str(), "client_assertion", "scope", "error"] {
+                let shown = crate::explain::parameter(name, &value);
+                prop_assert!(shown.chars().count() <= 301 && !shown.chars().any(char::is_control), "{shown:?}");
+                let shown = crate::explain::member(name, &serde_json::Value::String(value.clone()));
+                prop_assert!(shown.chars().count() <= 301 && !shown.chars().any(char::is_control), "{shown:?}");
+            }
         }
     }
 

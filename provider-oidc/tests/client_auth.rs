@@ -1,6 +1,7 @@
 //! Client authentication (RFC 6749 section 2.3, RFC 7521, RFC 7523) against a server that checks it.
 //!
 //! Certificates are in `mtls.rs`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 
@@ -28,7 +29,7 @@ use keyfob_idp::server::{
     SigningKey, TokenEndpointAuthMethod, TrustedIssuer, VerificationKey,
 };
 use keyfob_provider_oidc::{AssertionAudience, ClientAuth, Oidc, OidcBuilder, Signer};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -345,6 +346,7 @@ async fn a_federated_assertion_is_read_at_each_use() {
 mod signed_here {
     use keyfob_auth_core::ExposeSecret;
     use keyfob_provider_oidc::jose::{KeyOptions, SigningKey as OwnKey};
+    use serde_json::Value;
 
     use super::*;
 

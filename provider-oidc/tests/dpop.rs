@@ -1,5 +1,6 @@
 //! DPoP (RFC 9449), at the token endpoint and on the API calls of the plain middleware.
 #![cfg(feature = "jose")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What an observer is told, what errors say and what is logged: each exchange in the standards' words, and no secret.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 
@@ -8,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use common::{Script, answer, device, jwt, literal, service};
+use common::{Script, answer, device, literal, service};
 use keyfob_auth_core::{
     AuthError, Context, CredentialProvider, ExposeSecret, Interaction, Login, LoginRequest, SecretString,
     Session, Subject, TokenRequest, store::MemoryStore,
@@ -355,7 +356,7 @@ async fn proofs_and_signed_assertions() {
     let line = pem.lines().nth(1).unwrap();
     assert_secret(&server, &told, &strs(&secrets));
     assert!(!told.everything().contains(line));
-    let nonce = jwt(server.requests().last().unwrap().header("dpop").unwrap())[1]["nonce"].clone();
+    let nonce = common::jwt(server.requests().last().unwrap().header("dpop").unwrap())[1]["nonce"].clone();
     assert!(!told.everything().contains(nonce.as_str().unwrap()), "the nonce");
 }
 

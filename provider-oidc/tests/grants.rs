@@ -1,4 +1,5 @@
 //! Password (RFC 6749 section 4.3), JWT bearer (RFC 7523) and token exchange (RFC 8693).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 

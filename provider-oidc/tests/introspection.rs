@@ -1,4 +1,5 @@
 //! Introspection (RFC 7662).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 

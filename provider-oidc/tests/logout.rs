@@ -1,4 +1,5 @@
 //! Logout at the provider by the person's browser (OpenID Connect RP-Initiated Logout 1.0).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 
@@ -92,7 +93,10 @@ async fn rp_initiated_logout_3_where_to_return_to_must_be_registered_and_a_url()
     let error = provider.end_session_url(Some(&login), Some("not a url")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     let url = provider.end_session_url(Some(&login), Some("https://evil.example/")).await.unwrap();
-    assert!(alice.lock().await.answer(url.expose_secret()).await.is_err(), "the provider does not send anybody there");
+    assert!(
+        alice.lock().await.answer(url.expose_secret()).await.is_err(),
+        "the provider does not send anybody there"
+    );
 }
 
 #[tokio::test]

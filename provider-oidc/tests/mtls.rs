@@ -1,5 +1,6 @@
 //! Certificates: client authentication by them, and tokens that are bound to them (RFC 8705).
 #![cfg(feature = "rustls")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 

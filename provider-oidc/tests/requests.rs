@@ -1,6 +1,7 @@
 //! How many requests the first token costs: one with known endpoints, two with discovery.
 //!
 //! With an ID token and the feature `jose` the issuer's keys are fetched besides, once per context.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! User info (OpenID Connect Core section 5.3).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 

@@ -10,6 +10,7 @@
 //! | no `charset=UTF-8` | `Content-Type` | the media type has no such parameter (WHATWG URL section 5) |
 //! | `User-Agent` | everywhere | each its own |
 #![cfg(feature = "jose")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 mod common;
 
@@ -60,7 +61,11 @@ impl Sent {
 }
 
 /// What we send `times` times for a token.
-async fn ours(builder: impl FnOnce(OidcBuilder) -> OidcBuilder, id: &str, times: usize) -> (Vec<Sent>, String) {
+async fn ours(
+    builder: impl FnOnce(OidcBuilder) -> OidcBuilder,
+    id: &str,
+    times: usize,
+) -> (Vec<Sent>, String) {
     let script = Script::start(vec![answer("200 OK", ANSWER); times]).await;
     let url = format!("{}{PATH}", script.url);
     let provider = build(builder(Oidc::builder(&script.url, id).token_endpoint(&url)));
@@ -80,7 +85,10 @@ fn beside(sent: &Sent, recorded: &Value, token_endpoint: &str) -> Vec<String> {
     assert_eq!(Some(sent.headers["content-type"].as_str()), headers["content-type"].split(';').next());
     assert_eq!(sent.headers.contains_key("authorization"), headers.contains_key("authorization"));
     let form: BTreeMap<String, String> =
-        serde_json::from_value::<Vec<(String, String)>>(recorded["form"].clone()).unwrap().into_iter().collect();
+        serde_json::from_value::<Vec<(String, String)>>(recorded["form"].clone())
+            .unwrap()
+            .into_iter()
+            .collect();
     for name in form.keys().filter(|name| !sent.form.contains_key(*name)) {
         differences.push(format!("without {name}"));
     }
@@ -177,10 +185,14 @@ async fn the_api_gets_the_token_in_the_same_header() {
     let provider = Arc::new(builder.build(&context).unwrap());
     let session = Session::new(provider, Arc::new(MemoryStore::new()), &context).unwrap();
     let origins = Origins::new().with(&script.url).unwrap();
-    let http = AuthClient::builder(session).origins(origins).http(reqwest::ClientBuilder::no_proxy).build().unwrap();
+    let http =
+        AuthClient::builder(session).origins(origins).http(reqwest::ClientBuilder::no_proxy).build().unwrap();
     http.get(format!("{}{}", script.url, recorded["path"].as_str().unwrap())).send().await.unwrap();
     let sent = Sent::read(&script.requests()[1]);
-    assert_eq!(sent.line, format!("{} {} HTTP/1.1", recorded["method"].as_str().unwrap(), recorded["path"].as_str().unwrap()));
+    assert_eq!(
+        sent.line,
+        format!("{} {} HTTP/1.1", recorded["method"].as_str().unwrap(), recorded["path"].as_str().unwrap())
+    );
     assert_eq!(sent.headers["accept"], recorded["headers"]["accept"]);
     assert_eq!(sent.headers["authorization"], "Bearer fake-access");
     assert_eq!(recorded["headers"]["authorization"], "Bearer fake-access-1");

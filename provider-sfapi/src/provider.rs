@@ -60,7 +60,10 @@ impl Sfapi {
     }
 
     /// A client by its id and its key: PEM or JWK.
-    #[allow(clippy::new_ret_no_self, reason = "as short as the Python client's, and one of three ways to begin")]
+    #[allow(
+        clippy::new_ret_no_self,
+        reason = "as short as the Python client's, and one of three ways to begin"
+    )]
     pub fn new(client_id: impl Into<String>, key: impl Into<SecretSource>) -> SfapiBuilder {
         SfapiBuilder::new(KeySource::Secret(key.into())).client_id(client_id)
     }

@@ -70,8 +70,10 @@ async fn a_key_file_that_others_can_read_is_refused_with_what_mends_it() {
         let error = provider.acquire(&TokenRequest::default(), None).await.unwrap_err();
         assert!(error.to_string().contains(&format!("chmod 600 {}", path.display())), "{mode:o}: {error}");
     }
+    let refused = provider.secret_revision();
     for mode in [0o400, 0o600] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_ne!(provider.secret_revision(), refused, "mended, so worth another try at once");
         provider.acquire(&TokenRequest::default(), None).await.unwrap();
     }
     assert_eq!(nersc.server.counters().token, 2);

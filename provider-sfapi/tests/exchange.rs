@@ -184,6 +184,11 @@ async fn refusals_speak_of_iris_and_overloads_are_transient() {
     assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("invalid_client")));
     assert!(error.message().contains("Iris") && error.message().contains(CLIENT), "{error}");
     assert_eq!(error.provider(), Some("sfapi"));
+    let file = nersc.file("wrong-id.pem", &format!("wrongclientid\n{}", nersc.pem()));
+    let error =
+        nersc.by_file(&file).build(&Context::new()).unwrap().acquire(&TokenRequest::default(), None).await;
+    let error = error.unwrap_err();
+    assert!(error.message().contains("the key of client wrongclientid"), "{error}");
 
     let provider = nersc.provider();
     for status in [429, 502, 503, 504] {

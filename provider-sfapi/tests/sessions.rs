@@ -5,14 +5,14 @@ mod common;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use common::{Nersc, at_will, made_now};
+use common::{CLIENT, Nersc, at_will, made_now, pkcs1};
 use keyfob_auth_core::{
     Context, CredentialProvider, ErrorKind, Session,
     authorize::Origins,
     middleware::{AuthClient, auth_error},
     store::MemoryStore,
 };
-use keyfob_idp::server::{Endpoint, Fault, Settings};
+use keyfob_idp::server::{Algorithm, Endpoint, Fault, Settings, SigningKey};
 use keyfob_provider_sfapi::{API_ORIGIN, API_URL, Sfapi};
 
 fn session(provider: impl CredentialProvider + 'static, context: &Context) -> Session {
@@ -85,7 +85,8 @@ async fn an_overloaded_server_is_asked_again_after_a_pause() {
         nersc.server.faults().push_times(Endpoint::Token, &fault, 2);
         for (asked, pause) in (1..).zip(pauses) {
             assert_eq!(session.token().await.unwrap_err().kind(), ErrorKind::Transient);
-            clock.advance(Duration::from_secs(pause) - Duration::from_millis(500));
+            let pause = Duration::from_secs(pause);
+            clock.advance(pause / 5);
             let error = session.token().await.unwrap_err();
             assert_eq!(
                 (error.kind(), nersc.server.counters().token),
@@ -93,11 +94,28 @@ async fn an_overloaded_server_is_asked_again_after_a_pause() {
                 "{fault:?}"
             );
             // The pauses have a quarter more by chance.
-            clock.advance(Duration::from_millis(1200));
+            clock.advance(pause * 21 / 20);
         }
         session.token().await.unwrap();
         assert_eq!(nersc.server.counters().token, 3, "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn a_key_that_is_replaced_after_a_refusal_is_tried_at_once() {
+    let nersc = Nersc::start().await;
+    let deleted = SigningKey::generate(Algorithm::Rs256);
+    let file = nersc.file("key.pem", &format!("{CLIENT}\n{}", pkcs1(&deleted)));
+    let (_, context) = at_will();
+    let session = session(nersc.by_file(&file).build(&context).unwrap(), &context);
+    for _ in 0..3 {
+        let error = session.token().await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Refused && error.message().contains("Iris"), "{error}");
+    }
+    assert_eq!(nersc.server.counters().token, 1, "the refusal is remembered");
+    nersc.key_file();
+    session.token().await.unwrap();
+    assert_eq!(nersc.server.counters().token, 2);
 }
 
 #[tokio::test]

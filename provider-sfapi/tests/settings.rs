@@ -76,4 +76,8 @@ fn clients_are_told_apart() {
     assert_ne!(one, identity(vec![("key", text("test"))]));
     // A path is another file from another folder.
     assert!(identity(vec![("key", text("keys/prod.pem"))]).tenant.starts_with('/') || cfg!(windows));
+    let settings =
+        Settings::new("profile.nersc").in_file("/etc/keyfob.toml").with("key", text("keys/prod.pem"), None);
+    let provider = Sfapi::from_settings(&settings, &Context::new()).unwrap();
+    assert_eq!(provider.identity().tenant, "/etc/keys/prod.pem", "where the configuration file is");
 }

@@ -112,15 +112,20 @@ async fn a_service_signs_its_assertions_by_every_algorithm() {
 #[tokio::test]
 async fn the_superfacility_provider_is_taken_wherever_its_assertions_are() {
     let Some(server) = Turn::wait("an assertion as NERSC's clients make it").await else { return };
-    let key = SigningKey::generate(Algorithm::Rs256);
-    signing(&server, "fakeclientid1", "RS256", &key).await;
-    let provider = Sfapi::new("fakeclientid1", literal(&key.pkcs8_pem()))
-        .token_url(server.endpoint("token"))
-        .build(&Context::new())
-        .unwrap();
-    let token = provider.acquire(&TokenRequest::default(), None).await.unwrap().access;
-    assert_eq!(issued_to(token.secret()), "fakeclientid1");
-    remove(&server, "fakeclientid1").await;
+    for (name, algorithm) in
+        [("RS256", Algorithm::Rs256), ("PS256", Algorithm::Ps256), ("ES256", Algorithm::Es256)]
+    {
+        let key = SigningKey::generate(algorithm);
+        signing(&server, "fakeclientid1", name, &key).await;
+        let provider = Sfapi::new("fakeclientid1", literal(&key.pkcs8_pem()))
+            .token_url(server.endpoint("token"))
+            .signing_alg(name)
+            .build(&Context::new())
+            .unwrap();
+        let token = provider.acquire(&TokenRequest::default(), None).await.unwrap().access;
+        assert_eq!(issued_to(token.secret()), "fakeclientid1", "{name}");
+        remove(&server, "fakeclientid1").await;
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use keyfob::{
-    Challenge, Context, CredentialProvider as _, ErrorKind, ExposeSecret as _, LoginRequest, Session,
+    Challenge, Context, CredentialProvider as _, ErrorKind, ExposeSecret as _, Login, LoginRequest, Session,
     TokenRequest,
     keycloak::{Keycloak, KeycloakBuilder, Roles},
     oidc::{Flow, claims_of},
@@ -39,29 +39,29 @@ pub(crate) fn client(server: &Server, id: &str) -> KeycloakBuilder {
 }
 
 /// A session of this provider, in memory, that alice is signed in with by the browser.
-pub(crate) async fn of_alice(server: &Server, builder: KeycloakBuilder) -> (Session, Arc<Keycloak>) {
+pub(crate) async fn of_alice(server: &Server, builder: KeycloakBuilder) -> (Session, Arc<Keycloak>, Login) {
     let context = Context::new();
     let builder = builder.flow(Flow::Browser).oidc(|oidc| oidc.redirect_uri(CALLBACK));
     let provider = Arc::new(builder.build(&context).unwrap());
     let session = Session::new(Arc::clone(&provider) as _, Arc::new(MemoryStore::new()), &context).unwrap();
-    sign_in_anew(server, &session, &provider, &LoginRequest::default()).await;
-    (session, provider)
+    let (_, login) = sign_in_anew(server, &session, &provider, &LoginRequest::default()).await;
+    (session, provider, login)
 }
 
-/// Alice signs in, at a browser that does not know her. Gives the authorization request's URL and the claims of the ID token.
+/// Alice signs in, at a browser that does not know her. Gives the authorization request's URL and the login.
 async fn sign_in_anew(
     server: &Server,
     session: &Session,
     provider: &Keycloak,
     request: &LoginRequest,
-) -> (String, Value) {
+) -> (String, Login) {
     let (url, pending) = provider.oidc().start(request, None).await.unwrap();
     let redirect = server.authorize(&url, "alice", false).await.unwrap();
     let answer = redirect.split_once('?').unwrap().1;
     let acquired = provider.oidc().finish(pending, answer).await.unwrap();
-    let claims = claims_of(acquired.login.as_ref().unwrap()).unwrap().as_map().clone();
+    let login = acquired.login.clone().unwrap();
     session.adopt(acquired).await.unwrap();
-    (url, claims.into())
+    (url, login)
 }
 
 #[tokio::test]
@@ -167,13 +167,12 @@ async fn a_service_account_has_a_secret_or_signs() {
 async fn an_offline_session_outlives_the_sso_session() {
     let Some(server) = Turn::wait("keycloak: an offline session, and its end").await else { return };
     let builder = client(&server, "native").oidc(|oidc| oidc.scopes(["openid", "offline_access"]));
-    let (session, provider) = of_alice(&server, builder).await;
+    let (session, provider, login) = of_alice(&server, builder).await;
     let token = session.token().await.unwrap();
     assert!(token.scopes().unwrap().contains("offline_access"));
 
-    let url = provider.oidc().end_session_url(None, None).await.unwrap();
-    assert!(url.expose_secret().starts_with(&server.endpoint("logout")));
-    server.log_out_user("alice").await.unwrap();
+    let url = provider.oidc().end_session_url(Some(&login), None).await.unwrap();
+    assert!(reqwest::get(url.expose_secret()).await.unwrap().status().is_success());
     assert_eq!(server.session_count("alice").await.unwrap(), 0);
     for _ in 0..2 {
         session.refresh().await.unwrap();
@@ -206,7 +205,7 @@ async fn a_challenge_takes_the_person_to_a_stronger_sign_in() {
         "authenticationFlowBindingOverrides": {"browser": flow},
     }))
     .await;
-    let (session, provider) = of_alice(&server, client(&server, "native-levels")).await;
+    let (session, provider, _) = of_alice(&server, client(&server, "native-levels")).await;
     let weak = session.token().await.unwrap();
 
     let mut challenge = Challenge::default();
@@ -215,15 +214,16 @@ async fn a_challenge_takes_the_person_to_a_stronger_sign_in() {
     assert_eq!(error.kind(), ErrorKind::InteractionRequired, "{error}");
     let challenge = error.challenge().expect("what is to be satisfied").clone();
     let request = LoginRequest::satisfying(challenge.clone());
-    let (url, claims) = sign_in_anew(&server, &session, &provider, &request).await;
+    let acr = |login: &Login| claims_of(login).unwrap().get("acr").cloned();
+    let (url, login) = sign_in_anew(&server, &session, &provider, &request).await;
     assert!(url.contains("acr_values=gold"), "{url}");
-    assert_eq!(claims["acr"], "gold", "{claims}");
+    assert_eq!(acr(&login), Some("gold".into()));
     assert_ne!(session.token().await.unwrap().secret(), weak.secret());
-    let (_, claims) = sign_in_anew(&server, &session, &provider, &LoginRequest::default()).await;
-    assert_eq!(claims["acr"], "silver", "{claims}");
+    let (_, login) = sign_in_anew(&server, &session, &provider, &LoginRequest::default()).await;
+    assert_eq!(acr(&login), Some("silver".into()));
 
     // Where Keycloak cannot do it, it signs the person in all the same, and says so in the ID token.
-    let (_, plain) = of_alice(&server, client(&server, "native")).await;
+    let (_, plain, _) = of_alice(&server, client(&server, "native")).await;
     let (url, pending) = plain.oidc().start(&request, None).await.unwrap();
     let redirect = server.authorize(&url, "alice", false).await.unwrap();
     let error = match redirect.split_once('?').unwrap().1 {
@@ -314,9 +314,14 @@ async fn a_hint_takes_the_person_on_to_their_identity_provider() {
     let alice = user_id(&server, "alice").await;
     // She may be one from an earlier run.
     let _ = server.admin(Method::POST, &members, Some(&alice.into())).await;
-    let builder = client(&server, "native").oidc(|oidc| oidc.scopes(["openid", "organization"]));
-    let (session, _) = of_alice(&server, builder).await;
-    let seen = server.introspect(session.token().await.unwrap().secret()).await.unwrap();
+    let secret = literal(&password("alice").unwrap());
+    let provider = client(&server, "native")
+        .flow(Flow::Password)
+        .oidc(|oidc| oidc.username("alice").password(secret).scopes(["openid", "organization"]))
+        .build(&Context::new())
+        .unwrap();
+    let token = provider.acquire(&TokenRequest::default(), None).await.unwrap().access;
+    let seen = claims(token.secret().expose_secret());
     server.set_realm(&json!({"organizationsEnabled": false})).await.unwrap();
     assert!(seen["organization"].to_string().contains("acme"), "{seen}");
 }

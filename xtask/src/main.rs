@@ -27,7 +27,7 @@ cargo xtask COMMAND
   test               runs the tests of the whole workspace, doc tests included
   model              checks the order of the engine's threads by shuttle: thousands of orders of each scene, a minute
   bench [--counted]  measures every figure against its goal, or only those that are counted; --counted is CI's gate, and fails where one is worse than known
-  e2e [GROUP]        runs the tests against real servers: all groups, or one (keycloak, cave, sfapi, nemo)
+  e2e [GROUP]        runs the tests against real servers: all groups, or one (keycloak, usnan, cave, sfapi, nemo)
   ci                 runs every gate, as CI does
   help               prints this
 ";

@@ -16,6 +16,7 @@ pub(crate) struct Group {
 /// All of them.
 pub(crate) const GROUPS: &[Group] = &[
     Group { name: "keycloak", targets: &["keycloak_harness", "e2e_keycloak"] },
+    Group { name: "usnan", targets: &["e2e_usnan"] },
     Group { name: "cave", targets: &["e2e_cave"] },
     Group { name: "sfapi", targets: &["e2e_sfapi"] },
     Group { name: "nemo", targets: &["e2e_nemo"] },

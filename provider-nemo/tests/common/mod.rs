@@ -38,11 +38,11 @@ pub(crate) fn describing(document: Value) -> Settings {
 }
 
 /// A platform with authentication on and this identity provider.
-pub(crate) fn platform(oidc: Value) -> Settings {
+pub(crate) fn platform(oidc: &Value) -> Settings {
     describing(json!({"auth_enabled": true, "oidc": oidc}))
 }
 
-pub(crate) async fn start(oidc: Value) -> AuthorizationServer {
+pub(crate) async fn start(oidc: &Value) -> AuthorizationServer {
     AuthorizationServer::start(platform(oidc)).await
 }
 

@@ -44,7 +44,7 @@ impl World {
     /// A platform whose tokens live for ten minutes.
     fn calm(python: Python) -> Self {
         let life = Duration::from_secs(600);
-        Self::new(python, Settings { access_token_lifetime: life, ..platform(oidc(json!({}))) })
+        Self::new(python, Settings { access_token_lifetime: life, ..platform(&oidc(json!({}))) })
     }
 
     fn file(&self) -> PathBuf {
@@ -64,7 +64,8 @@ impl World {
         let context = Context::new();
         let store = NemoStore::open(self.file()).unwrap().base_url(self.server.issuer()).unwrap();
         let nemo = Nemo::builder(self.server.issuer()).username("alice").password(literal("alice-password"));
-        let session = Session::new(Arc::new(nemo.build(&context).unwrap()), Arc::new(store), &context).unwrap();
+        let session =
+            Session::new(Arc::new(nemo.build(&context).unwrap()), Arc::new(store), &context).unwrap();
         session.login(Arc::new(NoInteraction)).await.unwrap()
     }
 

@@ -66,7 +66,8 @@ impl Python {
         let python = interpreter().ok_or("there is no Python 3.12 or newer, which it needs")?;
         say(&format!("installing {PACKAGE} with {}", python.display()));
         succeeded("python -m venv", Command::new(python).args(["-m", "venv"]).arg(&home).output())?;
-        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", PACKAGE];
+        let install =
+            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", PACKAGE];
         succeeded("pip install", Command::new(home.join("bin/python")).args(install).output())?;
         File::create(whole).map_err(told)?;
         Ok(Self(home))
@@ -122,7 +123,8 @@ impl Ran {
 fn interpreter() -> Option<PathBuf> {
     let on_path = ["python3", "python3.14", "python3.13", "python3.12"].map(PathBuf::from);
     let root = Command::new("pyenv").arg("root").output().ok().filter(|output| output.status.success());
-    let versions = root.map(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("versions"));
+    let versions =
+        root.map(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("versions"));
     let versions = versions.and_then(|versions| fs::read_dir(versions).ok()).into_iter().flatten().flatten();
     let of_pyenv = versions.map(|version| version.path().join("bin/python"));
     on_path.into_iter().chain(of_pyenv).find(|python| is_new_enough(python))

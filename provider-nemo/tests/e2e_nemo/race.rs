@@ -72,7 +72,8 @@ impl Tally {
 
     /// How many of a hundred calls failed.
     fn per_cent(&self) -> f64 {
-        100.0 * f64::from(u32::try_from(self.failed()).unwrap()) / f64::from(u32::try_from(self.calls.max(1)).unwrap())
+        100.0 * f64::from(u32::try_from(self.failed()).unwrap())
+            / f64::from(u32::try_from(self.calls.max(1)).unwrap())
     }
 }
 
@@ -96,9 +97,16 @@ impl Outcome {
             counters.successes_of("refresh_token"),
             counters.reuse,
         ));
-        for (who, tally) in [("SDK", &self.sdk), ("nemo auth refresh", &self.command), ("keyfob", &self.keyfob)] {
+        for (who, tally) in
+            [("SDK", &self.sdk), ("nemo auth refresh", &self.command), ("keyfob", &self.keyfob)]
+        {
             if tally.calls > 0 {
-                say(&format!("    {who}: {} calls, {} failed {:?}", tally.calls, tally.failed(), tally.failures));
+                say(&format!(
+                    "    {who}: {} calls, {} failed {:?}",
+                    tally.calls,
+                    tally.failed(),
+                    tally.failures
+                ));
             }
         }
     }
@@ -110,7 +118,8 @@ fn seconds() -> u64 {
 
 /// A platform with alice logged in by their command.
 fn world(python: &Python, reuse_detection: bool) -> World {
-    let settings = Settings { access_token_lifetime: LIFETIME, reuse_detection, ..platform(oidc(json!({}))) };
+    let settings =
+        Settings { access_token_lifetime: LIFETIME, reuse_detection, ..platform(&oidc(json!({}))) };
     let world = World::new(python.clone(), settings);
     world.log_them_in();
     world.server.reset_counters();
@@ -133,7 +142,10 @@ fn run(world: &World, with_command: bool, keyfobs: usize) -> Outcome {
         let ran = Ran::of(world.python.nemo(folder, "auth refresh"));
         command.calls += 1;
         if ran.code != Some(0) {
-            let line = [&ran.err, &ran.out].into_iter().flat_map(|text| text.lines()).rfind(|line| line.contains("rror"));
+            let line = [&ran.err, &ran.out]
+                .into_iter()
+                .flat_map(|text| text.lines())
+                .rfind(|line| line.contains("rror"));
             let line = line.unwrap_or("no message").chars().take(100).collect();
             *command.failures.entry(line).or_default() += 1;
         }
@@ -149,7 +161,8 @@ fn run(world: &World, with_command: bool, keyfobs: usize) -> Outcome {
         keyfob.add(&serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap());
     }
     let requests = world.server.requests();
-    let refreshes = requests.iter().filter(|request| request.parameter("grant_type") == Some("refresh_token"));
+    let refreshes =
+        requests.iter().filter(|request| request.parameter("grant_type") == Some("refresh_token"));
     let theirs = |agent: &str| agent.starts_with("python-httpx");
     let by_keyfob = refreshes.filter(|request| !request.header("user-agent").is_some_and(theirs)).count();
     Outcome { sdk, command, keyfob, server: world.server.counters(), by_keyfob }
@@ -183,7 +196,9 @@ async fn races() {
         // More than by itself, and mostly shared with what others renewed.
         let token = if calls % 40 == 0 { session.refresh().await } else { session.token().await };
         let failure = match token {
-            Ok(token) if token.expires_at().is_some_and(|at| at <= asked) => "got an expired token".to_owned(),
+            Ok(token) if token.expires_at().is_some_and(|at| at <= asked) => {
+                "got an expired token".to_owned()
+            }
             Ok(_) => String::new(),
             Err(error) => error.to_string(),
         };
@@ -229,8 +244,16 @@ async fn keyfob_makes_nothing_worse_among_clients_that_do_not_lock() {
     let together = tokio::task::block_in_place(|| run(&world, true, KEYFOBS));
     together.tell("2 SDKs, the command and 4 keyfobs");
     assert_eq!(together.keyfob.failures, BTreeMap::new());
-    assert!(together.keyfob.calls > 100 && together.sdk.calls > 10 && together.command.calls > 0 && together.by_keyfob > 5);
+    assert!(
+        together.keyfob.calls > 100
+            && together.sdk.calls > 10
+            && together.command.calls > 0
+            && together.by_keyfob > 5
+    );
     let (before, after) = (alone.sdk.per_cent(), together.sdk.per_cent());
-    assert!(after <= before + 10.0, "the SDK's calls failed more often: {before:.1} % without, {after:.1} % with");
+    assert!(
+        after <= before + 10.0,
+        "the SDK's calls failed more often: {before:.1} % without, {after:.1} % with"
+    );
     assert_everybody_is_logged_in(&world).await;
 }

@@ -437,7 +437,8 @@ impl OidcBuilder {
         self
     }
 
-    /// How the person must have signed in (`acr_values`), where no challenge says more. The ID token must name one of them.
+    /// How the person is to sign in, the best way first (`acr_values`): a wish, which the server may pass over. What a challenge
+    /// demands must be borne out by the ID token.
     pub fn acr_values(mut self, values: impl Into<String>) -> Self {
         self.acr_values = Some(values.into());
         self

@@ -211,3 +211,17 @@ fn debug_shows_no_secret() {
     let provider = builder.build(&Context::new()).unwrap();
     assert!(!format!("{provider:?}").contains("marker"), "{provider:?}");
 }
+
+#[test]
+fn every_key_is_documented() {
+    let source = include_str!("settings.rs");
+    // Every other part stands between quotes; no text in that file is anything but a key or one of a key's values.
+    let quoted = source.split('"').skip(1).step_by(2);
+    let is_key = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let keys: Vec<_> = quoted.filter(is_key).chain(Which::ALL.map(Which::key)).collect();
+    assert!(keys.len() > 40, "{keys:?}");
+    let documentation = include_str!("../docs.md");
+    for key in keys {
+        assert!(documentation.contains(&format!("`{key}`")), "{key}");
+    }
+}

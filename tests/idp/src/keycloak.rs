@@ -120,8 +120,7 @@ impl Keycloak {
         // No pool: a connection kept by one test's runtime would be dead in the next one's.
         let mut http = reqwest::Client::builder();
         if let Some(tls) = &tls {
-            http = http
-                .tls_certs_merge([reqwest::Certificate::from_pem(tls.authority.pem().as_bytes())?]);
+            http = http.tls_certs_merge([reqwest::Certificate::from_pem(tls.authority.pem().as_bytes())?]);
         }
         let http = http
             .no_proxy()
@@ -145,13 +144,8 @@ impl Keycloak {
             return Err(Error(format!("port {} is taken", self.port)));
         }
         let turn = Turn::wait(&self.options.folder).await?;
-        self.server = Some(Server::spawn(
-            &self.distribution,
-            &self.options,
-            &self.base,
-            self.port,
-            self.tls.as_ref(),
-        )?);
+        self.server =
+            Some(Server::spawn(&self.distribution, &self.options, &self.base, self.port, self.tls.as_ref())?);
         let made = match self.wait_until_up().await {
             Ok(()) if self.has_realm().await => Ok(()),
             Ok(()) => self.make_realm(&self.options).await,

@@ -56,6 +56,7 @@ mod token;
 mod tokens;
 mod verify;
 
+pub(crate) use self::tls::Authority;
 pub use self::{
     algorithm::{Algorithm, SigningKey},
     control::ControlError,
@@ -69,7 +70,6 @@ pub use self::{
     token::{DEVICE_CODE_GRANT, JWT_BEARER_GRANT, TOKEN_EXCHANGE_GRANT},
     verify::VerificationKey,
 };
-pub(crate) use self::tls::Authority;
 use self::{inner::Server, serve::Listener, styles::Whole};
 
 /// A running authorization server. It stops when this is dropped.

@@ -14,7 +14,13 @@ use axum::{
     routing::{any, get, post},
 };
 use futures_util::future::join_all;
-use hyper::{Request, body::Incoming, server::conn::{http1, http2}, service::Service as _, service::service_fn};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service as _,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
