@@ -1,6 +1,7 @@
 //! The README's profiles, and those of the configuration guide, work as they stand there.
 #![cfg(all(
     feature = "config",
+    feature = "keycloak",
     feature = "nemo",
     feature = "oidc",
     feature = "static",
@@ -26,6 +27,7 @@ fn every_profile_of_the_readme_makes_a_session() {
                 "cave" => "https://global.daf-apis.com/auth/api/v1/user",
                 "sfapi" => "https://api.nersc.gov/api/v1.2/meta/config",
                 "nemo" => "https://nemo.example.com/apis/entities/v2/workspaces",
+                _ if name == "usnan" => "https://api.nmrhub.org/usnan/facilities",
                 _ => "https://api.example.com/me",
             };
             let api = api.parse::<url::Url>().unwrap();

@@ -59,7 +59,10 @@ mod tests {
         ] {
             let error = told(description);
             let said = error.oauth_description().unwrap();
-            assert!(said.starts_with(description) && error.to_string().contains(word), "{description}: {error}");
+            assert!(
+                said.starts_with(description) && error.to_string().contains(word),
+                "{description}: {error}"
+            );
             assert_eq!(error.kind(), ErrorKind::LoginRejected, "the kind is the engine's business");
         }
         let other = AuthError::transient("down").with_oauth("x", Some("Session not active".into()));

@@ -64,14 +64,16 @@ fn preset(server: &AuthorizationServer) -> KeycloakBuilder {
 /// Compares the fields of a request with those that the SDK sent.
 #[track_caller]
 fn assert_same(name: &str, fields: &[(String, String)], theirs: &Value) {
-    let ours: BTreeMap<&str, &str> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let ours: BTreeMap<&str, &str> =
+        fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(ours.len(), fields.len(), "{name}: a field is sent twice");
     let theirs = theirs.as_object().unwrap();
     for (field, value) in theirs {
         let ours = ours.get(field.as_str()).unwrap_or_else(|| panic!("{name}: there is no {field}"));
         match field.as_str() {
             "redirect_uri" => {
-                let port = ours.strip_prefix("http://localhost:").and_then(|uri| uri.strip_suffix("/callback"));
+                let port =
+                    ours.strip_prefix("http://localhost:").and_then(|uri| uri.strip_suffix("/callback"));
                 assert!(port.is_some_and(|port| port.parse::<u16>().is_ok()), "{name}: {ours}");
                 assert_eq!(value, "http://localhost:<os-assigned port>/callback");
             }
@@ -80,7 +82,8 @@ fn assert_same(name: &str, fields: &[(String, String)], theirs: &Value) {
             field => assert_eq!(*ours, value.as_str().unwrap(), "{name}: {field}"),
         }
     }
-    let more: Vec<_> = ours.keys().filter(|field| !theirs.contains_key(**field)).map(|field| (name, *field)).collect();
+    let more: Vec<_> =
+        ours.keys().filter(|field| !theirs.contains_key(**field)).map(|field| (name, *field)).collect();
     let known: Vec<_> = DIFFERENCES.into_iter().filter(|(request, _)| *request == name).collect();
     assert_eq!(more, known, "{name}: ours has more");
 }

@@ -30,7 +30,7 @@ impl Platform {
             ));
         }
         let subject = source.read().await?;
-        let subject = SecretString::from(subject.expose_secret());
+        let subject = SecretString::from(subject.expose_secret().trim_ascii());
         if subject.expose_secret().is_empty() {
             return Err(AuthError::not_configured("it is empty").with_origin(source.to_string()));
         }

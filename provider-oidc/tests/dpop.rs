@@ -16,6 +16,7 @@ use keyfob_auth_core::{
     TokenStore,
     authorize::Origins,
     middleware::AuthClient,
+    registry,
     store::{Capacity, MemoryStore},
     testing::FaultyStore,
 };
@@ -137,6 +138,22 @@ async fn rfc9449_7_1_api_calls_carry_a_proof_of_their_own_by_the_plain_middlewar
     ids.sort();
     ids.dedup();
     assert_eq!((ids.len(), server.counters().replays), (4, 0));
+}
+
+#[tokio::test]
+async fn one_line_of_configuration_binds_tokens() {
+    let server = start(Settings::default()).await;
+    let text = |value: &str| registry::Value::String(value.into());
+    let settings = registry::Settings::new("profile.work")
+        .with("issuer", text(server.issuer()), Some(1))
+        .with("client_id", text("service"), Some(2))
+        .with("client_secret", text("service-secret"), Some(3))
+        .with("dpop", registry::Value::Bool(true), Some(4));
+    let context = Context::new();
+    let provider = Oidc::from_settings(&settings, &context).unwrap();
+    let session = Session::new(Arc::new(provider), Arc::new(MemoryStore::new()), &context).unwrap();
+    assert_eq!(client(&session, &server).get(server.api_url()).send().await.unwrap().status(), 200);
+    thumbprint(session.token().await.unwrap().binding());
 }
 
 #[tokio::test]

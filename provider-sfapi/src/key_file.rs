@@ -68,7 +68,12 @@ impl KeySource {
         Some(hasher.finish())
     }
 
-    /// What tells this key's client from another's, as far as it is known without reading the key.
+    /// The client, as far as it is known without reading the key.
+    pub(crate) fn client_id(&self) -> Option<String> {
+        matches!(self, Self::Environment).then(client_in_environment).flatten()
+    }
+
+    /// What tells this key from another, without reading it.
     pub(crate) fn name(&self) -> String {
         match self {
             // A relative path is another file elsewhere.
@@ -77,8 +82,7 @@ impl KeySource {
                 absolute.map_or_else(|_| name.clone(), |path| path.display().to_string())
             }
             Self::Named(name) => name.clone(),
-            Self::Secret(_) => String::new(),
-            Self::Environment => client_in_environment().unwrap_or_default(),
+            Self::Secret(_) | Self::Environment => String::new(),
         }
     }
 

@@ -96,7 +96,7 @@ impl Sfapi {
         let identity = Identity::new(PROVIDER)
             .grant("client_credentials")
             .issuer(&settings.token_url)
-            .client(settings.client_id.clone().unwrap_or_default())
+            .client(settings.client_id.clone().or_else(|| settings.key.client_id()).unwrap_or_default())
             .tenant(settings.key.name())
             .label(&settings.label);
         let prefix = match settings.scheme.as_str() {

@@ -86,7 +86,10 @@ async fn gets_a_token() {
     let builder = if key.is_empty() { Sfapi::from_env() } else { Sfapi::from_key_file(key) };
     let provider = builder.token_url(url).build(&Context::new()).unwrap();
     match provider.acquire(&TokenRequest::default(), None).await {
-        Ok(_) => println!("SAID=got it: {:?}", provider.identity().tenant),
+        Ok(_) => {
+            let identity = provider.identity();
+            println!("SAID=got it: {:?}", identity.client + &identity.tenant);
+        }
         Err(error) => println!("SAID={error}"),
     }
 }

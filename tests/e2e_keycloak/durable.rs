@@ -62,7 +62,8 @@ impl Durable {
 #[tokio::test]
 async fn certificates_assertions_and_a_restart() {
     // One server at a time has work.
-    let Some(_turn) = Turn::wait("a server with TLS and a database: certificates, JWT bearer, a restart").await
+    let Some(_turn) =
+        Turn::wait("a server with TLS and a database: certificates, JWT bearer, a restart").await
     else {
         return;
     };
@@ -84,26 +85,33 @@ async fn a_token_is_bound_to_the_clients_certificate(durable: &Durable) {
     }))
     .await;
     let own = server.client_certificate("svc-certificate");
-    let with = |builder: KeycloakBuilder| builder.client_auth(ClientAuth::TlsClientAuth).build(&Context::new());
+    let with =
+        |builder: KeycloakBuilder| builder.client_auth(ClientAuth::TlsClientAuth).build(&Context::new());
     for discovery in [false, true] {
         let builder = durable.client("svc-certificate").discovery(discovery);
-        let provider = with(builder.oidc(|oidc| {
-            oidc.certificate(literal(&own.certificate)).certificate_key(literal(&own.key))
-        }))
+        let provider = with(
+            builder
+                .oidc(|oidc| oidc.certificate(literal(&own.certificate)).certificate_key(literal(&own.key))),
+        )
         .unwrap();
         assert_eq!(provider.identity().grant, "client_credentials");
         let token = provider.acquire(&TokenRequest::default(), None).await.unwrap().access;
         let seen = claims(token.secret().expose_secret());
         assert_eq!(seen["cnf"]["x5t#S256"], own.thumbprint, "{seen}");
-        assert!(matches!(token.binding(), Binding::Certificate(bound) if *bound == own.thumbprint), "{token:?}");
+        assert!(
+            matches!(token.binding(), Binding::Certificate(bound) if *bound == own.thumbprint),
+            "{token:?}"
+        );
         provider.present(&token, None).unwrap();
     }
 
     // Somebody else's certificate, of the same authority; and none at all, which a request by hand must try.
     let other = server.client_certificate("somebody-else");
-    let provider = with(durable.client("svc-certificate").oidc(|oidc| {
-        oidc.certificate(literal(&other.certificate)).certificate_key(literal(&other.key))
-    }));
+    let provider = with(
+        durable
+            .client("svc-certificate")
+            .oidc(|oidc| oidc.certificate(literal(&other.certificate)).certificate_key(literal(&other.key))),
+    );
     let error = provider.unwrap().acquire(&TokenRequest::default(), None).await.unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Refused, Some(401)), "{error}");
     let form = [("grant_type", "client_credentials"), ("client_id", "svc-certificate")];
@@ -149,10 +157,13 @@ async fn somebody_elses_assertion_is_a_grant(durable: &Durable) {
             .oidc(|oidc| {
                 oidc.assertion_from(move || {
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-                    let assertion = key.sign("JWT", &json!({
-                        "iss": ISSUER, "sub": subject, "aud": audience, "iat": now.as_secs(),
-                        "exp": now.as_secs() + 60, "jti": format!("{}", now.as_nanos()),
-                    }));
+                    let assertion = key.sign(
+                        "JWT",
+                        &json!({
+                            "iss": ISSUER, "sub": subject, "aud": audience, "iat": now.as_secs(),
+                            "exp": now.as_secs() + 60, "jti": format!("{}", now.as_nanos()),
+                        }),
+                    );
                     async move { Ok(SecretString::from(assertion)) }
                 })
             })
@@ -243,7 +254,10 @@ async fn call(session: Session, running: tokio::sync::watch::Receiver<bool>) -> 
         match session.token().await {
             Ok(token) => {
                 let now = SystemTime::now();
-                assert!(token.expires_at().unwrap() + Duration::from_secs(1) > now, "an expired token: {token:?}");
+                assert!(
+                    token.expires_at().unwrap() + Duration::from_secs(1) > now,
+                    "an expired token: {token:?}"
+                );
                 calls.last = Some(token.secret().to_owned());
             }
             Err(error) => {

@@ -66,7 +66,9 @@ async fn sign_in_anew(
 
 #[tokio::test]
 async fn a_device_is_approved_and_denied_with_nothing_but_the_realm_named() {
-    let Some(server) = Turn::wait("keycloak: device, approved and denied, restored elsewhere").await else { return };
+    let Some(server) = Turn::wait("keycloak: device, approved and denied, restored elsewhere").await else {
+        return;
+    };
     for discovery in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let session = |store: &Path| {
@@ -80,10 +82,17 @@ async fn a_device_is_approved_and_denied_with_nothing_but_the_realm_named() {
         let error = first.token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LoginRequired, "made without a login: {error}");
         let error = sign_in(&first, &server, "alice", true).await.unwrap_err();
-        assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("access_denied")), "{error}");
+        assert_eq!(
+            (error.kind(), error.oauth_error()),
+            (ErrorKind::Refused, Some("access_denied")),
+            "{error}"
+        );
         let token = sign_in(&first, &server, "alice", false).await.unwrap();
         let roles = Roles::of(token.secret()).unwrap();
-        assert!(roles.in_realm("offline_access") && roles.in_resource("account", "view-profile"), "{roles:?}");
+        assert!(
+            roles.in_realm("offline_access") && roles.in_resource("account", "view-profile"),
+            "{roles:?}"
+        );
 
         // Another process needs no login, and its renewal spends the refresh token once.
         let second = session(&store);
@@ -99,7 +108,9 @@ async fn a_device_is_approved_and_denied_with_nothing_but_the_realm_named() {
 
 #[tokio::test]
 async fn a_given_token_serves_until_it_expires_and_says_so() {
-    let Some(server) = Turn::wait("keycloak: a token that was given; a profile of the command").await else { return };
+    let Some(server) = Turn::wait("keycloak: a token that was given; a profile of the command").await else {
+        return;
+    };
     set_lifetime(&server, 3).await;
     let form = [
         ("grant_type", "password"),
@@ -133,12 +144,18 @@ async fn a_given_token_serves_until_it_expires_and_says_so() {
     let error = soon(session.token()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.to_string().contains("cannot be renewed"), "{error}");
-    assert_fails(&run("token --profile given"), 1, &["expired", "cannot be renewed", "environment variable GIVEN"]);
+    assert_fails(
+        &run("token --profile given"),
+        1,
+        &["expired", "cannot be renewed", "environment variable GIVEN"],
+    );
 }
 
 #[tokio::test]
 async fn a_service_account_has_a_secret_or_signs() {
-    let Some(server) = Turn::wait("keycloak: service accounts by secret and by signed JWT").await else { return };
+    let Some(server) = Turn::wait("keycloak: service accounts by secret and by signed JWT").await else {
+        return;
+    };
     let key = SigningKey::generate(Algorithm::Es256);
     make(&server, json!({
         "clientId": "svc-signed", "enabled": true, "publicClient": false, "clientAuthenticatorType": "client-jwt",
@@ -239,9 +256,8 @@ async fn two_levels(server: &Server) -> String {
     const FLOWS: &str = "/authentication/flows";
     let flows = server.admin(Method::GET, FLOWS, None).await.unwrap();
     let found = |flows: &Value| {
-        let flows = flows.as_array().unwrap().iter();
-        let id = flows.filter(|flow| flow["alias"] == FLOW).map(|flow| flow["id"].as_str().unwrap().to_owned());
-        id.last()
+        let flow = flows.as_array().unwrap().iter().find(|flow| flow["alias"] == FLOW)?;
+        Some(flow["id"].as_str().unwrap().to_owned())
     };
     if let Some(flow) = found(&flows) {
         return flow;
@@ -280,7 +296,10 @@ async fn two_levels(server: &Server) -> String {
 
 #[tokio::test]
 async fn a_hint_takes_the_person_on_to_their_identity_provider() {
-    let Some(server) = Turn::wait("keycloak: kc_idp_hint, login_hint, ui_locales; an organisation").await else { return };
+    let Some(server) = Turn::wait("keycloak: kc_idp_hint, login_hint, ui_locales; an organisation").await
+    else {
+        return;
+    };
     let elsewhere = "http://127.0.0.1:9/authorize";
     let _ = server.admin(Method::DELETE, "/identity-provider/instances/corp", None).await;
     let corp = json!({

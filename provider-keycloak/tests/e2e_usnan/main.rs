@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keyfob_auth_core::{Context, CredentialProvider as _, ErrorKind, LoginRequest, Session};
+use keyfob_auth_core::{AuthError, Context, CredentialProvider as _, ErrorKind, LoginRequest, Session};
 use keyfob_idp::keycloak::{Keycloak as Server, Options};
 use keyfob_provider_keycloak::{
     Keycloak,
@@ -203,7 +203,7 @@ async fn both_side_by_side(world: &World) {
         .unwrap();
 
     let until = Instant::now() + Duration::from_secs(seconds);
-    let (mut logins, mut renewed) = (0, 0);
+    let (mut logins, mut renewed, mut failures) = (0, 0, Vec::new());
     let second = world.session(Some(&endpoint)).0;
     let mut processes = JoinSet::new();
     for session in [first.clone(), second] {
@@ -219,10 +219,10 @@ async fn both_side_by_side(world: &World) {
     }
     for (times, failed) in processes.join_all().await {
         renewed += times;
-        assert!(failed.iter().all(|kind| *kind == ErrorKind::LoginRequired), "{failed:?}");
+        failures.extend(failed);
     }
     let output = tokio::task::spawn_blocking(move || sdk.wait_with_output()).await.unwrap().unwrap();
-    let calls = said(output);
+    let calls = said(&output);
     let served = calls.iter().filter(|status| **status == 200).count();
 
     let renewals = witness.renewals();
@@ -234,19 +234,31 @@ async fn both_side_by_side(world: &World) {
         calls.len(),
         count(Fault::Race),
     ));
+    // After a race: two tokens were refused one after the other, so it looks again; or the login is gone.
+    let of_a_race = |error: &AuthError| match error.kind() {
+        ErrorKind::Transient => error.oauth_error() == Some("invalid_grant"),
+        kind => kind == ErrorKind::LoginRequired,
+    };
+    assert!(failures.iter().all(of_a_race), "{failures:#?}");
+    assert!(failures.is_empty() || count(Fault::Race) > 0, "{failures:#?}");
     assert_eq!((count(Fault::Keyfob), count(Fault::Sdk)), (0, 0), "{renewals:#?}");
     assert!(logins <= count(Fault::Race), "a login is lost by a race only: {found:?}");
-    assert!(renewed >= usize::try_from(seconds / 2).unwrap() && served >= 3, "both go on: {renewed}, {calls:?}");
-    assert!(renewals.iter().any(|renewal| renewal.by_keyfob) && renewals.iter().any(|renewal| !renewal.by_keyfob));
+    assert!(
+        renewed >= usize::try_from(seconds / 2).unwrap() && served >= 3,
+        "both go on: {renewed}, {calls:?}"
+    );
+    assert!(
+        renewals.iter().any(|renewal| renewal.by_keyfob) && renewals.iter().any(|renewal| !renewal.by_keyfob)
+    );
 }
 
 /// Renews once a second, and counts; gives also what failed.
-async fn renew_until(session: Session, until: Instant) -> (usize, Vec<ErrorKind>) {
+async fn renew_until(session: Session, until: Instant) -> (usize, Vec<AuthError>) {
     let (mut renewed, mut failed) = (0, Vec::new());
     while Instant::now() < until {
         match session.refresh().await {
             Ok(_) => renewed += 1,
-            Err(error) => failed.push(error.kind()),
+            Err(error) => failed.push(error),
         }
         tokio::time::sleep(Duration::from_millis(1000)).await;
     }

@@ -76,14 +76,14 @@ impl Python {
 
     /// Runs such a script and gives what it says last.
     pub(crate) fn run(&self, home: &Path, base: &str, script: &str) -> Value {
-        let lines = said(self.command(home, base, script).output().unwrap());
+        let lines = said(&self.command(home, base, script).output().unwrap());
         lines.last().cloned().unwrap_or_default()
     }
 }
 
 /// What a script said, line by line.
 #[track_caller]
-pub(crate) fn said(output: Output) -> Vec<Value> {
+pub(crate) fn said(output: &Output) -> Vec<Value> {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
     // The SDK prints words of its own as well.

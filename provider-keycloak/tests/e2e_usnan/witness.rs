@@ -80,7 +80,8 @@ async fn pass_on(
     let (began, file) = (SystemTime::now(), in_file(&shared.file));
     let fields = || form(&body);
     let request = shared.http.post(&shared.endpoint).body(body.clone());
-    let answer = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").send().await.unwrap();
+    let answer =
+        request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").send().await.unwrap();
     let status = answer.status();
     let content = answer.bytes().await.unwrap();
     if let Some((_, spent)) = fields().find(|(name, _)| name == "refresh_token") {
@@ -132,14 +133,41 @@ fn fault(refused: &Renewal, renewals: &[Renewal]) -> Fault {
         return Fault::Race;
     }
     // The file had time to tell. Did it?
-    let told = refused.file.as_ref().is_some_and(|(held, since)| {
-        *held != refused.spent && after(refused.began, *since)
-    });
+    let told = refused
+        .file
+        .as_ref()
+        .is_some_and(|(held, since)| *held != refused.spent && after(refused.began, *since));
     match (refused.by_keyfob, told) {
         (true, true) => Fault::Keyfob,
         (false, true) => Fault::Sdk,
         // The winner has not written what it got.
         (_, false) if winner.by_keyfob => Fault::Keyfob,
         (_, false) => Fault::Sdk,
+    }
+}
+
+#[test]
+fn whose_fault_it_was_is_seen_by_the_file_and_the_clock() {
+    let at = |millis: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    let renewal = |by_keyfob, began, granted, file: Option<(&str, u64)>| Renewal {
+        by_keyfob,
+        spent: "t1".into(),
+        began: at(began),
+        ended: at(began + 20),
+        granted,
+        file: file.map(|(held, since)| (held.into(), at(since))),
+    };
+    for (winner, loser, since, held, fault) in [
+        (false, true, 1010, "t1", Fault::Race),
+        (true, false, 1100, "t2", Fault::Race),
+        (false, true, 3000, "t2", Fault::Keyfob),
+        (true, false, 3000, "t2", Fault::Sdk),
+        (true, false, 3000, "t1", Fault::Keyfob),
+        (false, true, 3000, "t1", Fault::Sdk),
+    ] {
+        let won = renewal(winner, 1000, true, Some(("t1", 0)));
+        let lost = renewal(loser, since, false, Some((held, 1030)));
+        assert_eq!(faults(&[won, lost.clone()]), [fault], "{lost:?}");
+        assert_eq!(faults(&[lost]), [Fault::Consequence]);
     }
 }

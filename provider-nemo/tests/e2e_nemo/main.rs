@@ -16,11 +16,15 @@ use keyfob_idp::server::{AuthorizationServer, Settings};
 use keyfob_provider_nemo::{Nemo, config_file::NemoStore};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use self::{
     common::{DISCOVERY, literal, oidc, platform},
     python::{Python, Ran},
 };
+
+/// Whose turn it is: what races is to have the machine for itself.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// What the SDK asks for.
 const API: &str = "/apis/entities/v2/workspaces";
@@ -109,6 +113,7 @@ fn kind(outcome: Result<Token, AuthError>) -> ErrorKind {
 #[tokio::test]
 async fn keyfob_uses_the_login_of_their_command() {
     let Some(python) = Python::for_tests() else { return };
+    let _turn = TURN.lock().await;
     let world = World::calm(python);
     world.log_them_in();
     let session = world.session();
@@ -136,6 +141,7 @@ async fn keyfob_uses_the_login_of_their_command() {
 #[tokio::test]
 async fn their_command_and_sdk_use_the_login_of_keyfob() {
     let Some(python) = Python::for_tests() else { return };
+    let _turn = TURN.lock().await;
     let world = World::calm(python);
     let token = world.log_in().await;
     world.sdk_call();
@@ -155,6 +161,7 @@ async fn their_command_and_sdk_use_the_login_of_keyfob() {
 #[tokio::test]
 async fn a_logout_on_either_side_is_one_on_both() {
     let Some(python) = Python::for_tests() else { return };
+    let _turn = TURN.lock().await;
     let world = World::calm(python);
     world.log_them_in();
     let session = world.session();
