@@ -61,13 +61,17 @@ impl Nemo {
 
     pub(crate) fn of(settings: NemoBuilder, flow: NemoFlow, context: &Context) -> Self {
         let base_url = settings.base_url.as_deref().unwrap_or_default().trim_end_matches('/');
-        let user =
-            settings.username.as_deref().filter(|_| flow == NemoFlow::Password && settings.label.is_empty());
+        // Another user name is another login.
+        let label = match settings.username.as_deref().filter(|_| flow == NemoFlow::Password) {
+            Some(user) if settings.label.is_empty() => user.to_owned(),
+            Some(user) => format!("{} ({user})", settings.label),
+            None => settings.label.clone(),
+        };
         let identity = Identity::new(PROVIDER)
             .grant(flow.grant())
             .issuer(base_url)
             .tenant(settings.context.as_deref().unwrap_or_default())
-            .label(user.unwrap_or(&settings.label));
+            .label(label);
         Self { settings, flow, context: context.clone(), identity }
     }
 

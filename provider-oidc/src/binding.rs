@@ -181,7 +181,7 @@ impl Oidc {
         let (mut nonce_again, mut clock_again) = (key.is_some(), timed);
         loop {
             let mut form = form.copy();
-            let mut headers = self.complete(&mut form).await?;
+            let mut headers = self.complete(endpoint, &mut form).await?;
             let nonce = self.prove(endpoint, key, &mut headers)?;
             let known = self.http.skew(endpoint)?.is_some();
             let reply = self.http.post(endpoint, form, headers).await?;
@@ -211,8 +211,8 @@ impl Oidc {
     }
 
     /// Adds who the client is, and the parameters of the product's own.
-    async fn complete(&self, form: &mut Form) -> Result<Headers, AuthError> {
-        let headers = self.authenticate(form).await?;
+    async fn complete(&self, endpoint: &Endpoint, form: &mut Form) -> Result<Headers, AuthError> {
+        let headers = self.authenticate(endpoint, form).await?;
         for (name, value) in &self.config.extra {
             form.push(name, value);
         }

@@ -32,6 +32,17 @@ impl SecretCallback {
         }
     }
 
+    /// What tells it from others: where it comes from. A literal by a number that says nothing of it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Source(source) if is_literal(source) => {
+                format!("literal {:08x}", source.revision().unwrap_or_default())
+            }
+            Self::Source(source) => source.to_string(),
+            Self::Function(_) => "callback".to_owned(),
+        }
+    }
+
     pub(crate) fn revision(&self) -> Option<u64> {
         match self {
             Self::Source(source) => source.revision(),
@@ -46,5 +57,13 @@ impl fmt::Debug for SecretCallback {
             Self::Source(source) => fmt::Display::fmt(source, f),
             Self::Function(_) => f.write_str("a callback"),
         }
+    }
+}
+
+fn is_literal(source: &SecretSource) -> bool {
+    match source {
+        SecretSource::Literal(_) => true,
+        SecretSource::Configured(source, _) => is_literal(source),
+        _ => false,
     }
 }

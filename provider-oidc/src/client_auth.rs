@@ -10,7 +10,7 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::{
-    assertion::{AssertionOptions, Audience, client_assertion},
+    assertion::{AssertionAudience, AssertionOptions, Audience, client_assertion},
     callback::SecretCallback,
     http::Form,
     signer::Signer,
@@ -137,6 +137,17 @@ pub(crate) enum Proof {
 }
 
 impl Proof {
+    /// Whether it names the token endpoint.
+    pub(crate) fn names_token_endpoint(&self) -> bool {
+        let audience = match self {
+            #[cfg(feature = "jose")]
+            Self::SecretJwt { options, .. } => &options.audience,
+            Self::KeyJwt { options, .. } => &options.audience,
+            _ => return false,
+        };
+        *audience == AssertionAudience::TokenEndpoint
+    }
+
     /// Whether it says for which server it is.
     pub(crate) fn names_audience(&self) -> bool {
         match self {

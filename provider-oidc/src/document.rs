@@ -99,13 +99,13 @@ impl<T> Remembered<T> {
     }
 }
 
-/// Documents of products' own, by URL.
+/// Documents of products' own, by URL and network.
 #[derive(Default)]
 struct Documents(Recent<Remembered<Map<String, Value>>>);
 
 impl Oidc {
     /// A JSON object that a product publishes beside the standards' discovery. It is fetched by this provider's network, once
-    /// for all of the context's providers, and remembered for as long as `fresh` says; an old one is used on while it cannot
+    /// for all of the context's providers that have the same network, and remembered for as long as `fresh` says; an old one is used on while it cannot
     /// be fetched anew.
     ///
     /// # Errors
@@ -115,23 +115,29 @@ impl Oidc {
     /// # Cancellation
     /// If who fetches is dropped, the next one fetches.
     pub async fn document(&self, url: &str, fresh: Duration) -> Result<Arc<Map<String, Value>>, AuthError> {
-        let fetched = async {
-            let endpoint =
-                Endpoint::parse(url).map_err(|what| AuthError::configuration(format!("{url:?} {what}")))?;
-            let documents = self.context().shared(|| Ok(Documents::default()))?;
-            let fetch = async {
-                let reply = self.http.get(&endpoint).await?;
-                if !reply.is_success() {
-                    return Err(reply.bare_error("the document could not be fetched"));
-                }
-                json::object(&reply.body).ok_or_else(|| {
-                    reply.error(AuthError::transient(
-                        "the document is no JSON object; does something answer in the server's place?",
-                    ))
-                })
-            };
-            documents.0.get(url).get(url, fresh, fetch).await
+        let url = url.to_owned();
+        self.run(|this| async move { this.fetch_document(&url, fresh).await }).await
+    }
+
+    async fn fetch_document(
+        &self,
+        url: &str,
+        fresh: Duration,
+    ) -> Result<Arc<Map<String, Value>>, AuthError> {
+        let endpoint =
+            Endpoint::parse(url).map_err(|what| AuthError::configuration(format!("{url:?} {what}")))?;
+        let documents = self.context().shared(|| Ok(Documents::default()))?;
+        let fetch = async {
+            let reply = self.http.get(&endpoint).await?;
+            if !reply.is_success() {
+                return Err(reply.bare_error("the document could not be fetched"));
+            }
+            json::object(&reply.body).ok_or_else(|| {
+                reply.error(AuthError::transient(
+                    "the document is no JSON object; does something answer in the server's place?",
+                ))
+            })
         };
-        fetched.await.map_err(|error| self.named(error))
+        documents.0.get(&self.http.network.heard_of(url)).get(url, fresh, fetch).await
     }
 }

@@ -41,7 +41,8 @@ impl Oidc {
     /// # Cancellation
     /// Changes nothing.
     pub async fn introspect(&self, token: &SecretString) -> Result<Introspection, AuthError> {
-        self.ask_about(token).await.map_err(|error| self.named(error))
+        let token = token.clone();
+        self.run(|this| async move { this.ask_about(&token).await }).await
     }
 
     async fn ask_about(&self, token: &SecretString) -> Result<Introspection, AuthError> {
@@ -53,7 +54,7 @@ impl Oidc {
         let endpoint = self.endpoint(Which::Introspection).await?;
         let mut form = Form::default();
         form.push("token", token.expose_secret());
-        let headers = self.authenticate(&mut form).await?;
+        let headers = self.authenticate(&endpoint, &mut form).await?;
         let reply = self.http.post(&endpoint, form, headers).await?;
         read(&reply)
     }

@@ -21,7 +21,8 @@ impl Oidc {
         login: Option<&Login>,
         return_to: Option<&str>,
     ) -> Result<SecretString, AuthError> {
-        self.logout_url(login, return_to).await.map_err(|error| self.named(error))
+        let (login, return_to) = (login.cloned(), return_to.map(str::to_owned));
+        self.run(|this| async move { this.logout_url(login.as_ref(), return_to.as_deref()).await }).await
     }
 
     async fn logout_url(

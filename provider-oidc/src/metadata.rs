@@ -92,9 +92,12 @@ impl Metadata {
         };
         match members.get("issuer").and_then(Value::as_str) {
             Some(found) if found == issuer => Ok(Self { issuer: found.to_owned(), on_loopback, members }),
-            Some(found) => Err(AuthError::configuration(format!(
-                "the metadata document is of the issuer {found:?}, not of {issuer:?}; they must be equal to the last character"
-            ))),
+            Some(found) => {
+                let found: String = found.chars().take(200).collect();
+                Err(AuthError::configuration(format!(
+                    "the metadata document is of the issuer {found:?}, not of {issuer:?}; they must be equal to the last character"
+                )))
+            }
             None => Err(AuthError::configuration("the metadata document names no issuer")),
         }
     }
@@ -142,7 +145,7 @@ impl Metadata {
     }
 }
 
-/// The documents that a context's providers share, by issuer.
+/// The documents that a context's providers share, by issuer and network.
 type Documents = Recent<Remembered<Metadata>>;
 
 /// The metadata of the issuer: remembered, or fetched once for everybody who asks meanwhile.
@@ -151,7 +154,8 @@ type Documents = Recent<Remembered<Metadata>>;
 /// If who fetches is dropped, the next one fetches.
 pub(crate) async fn discover(http: &Http, issuer: &Issuer) -> Result<Arc<Metadata>, AuthError> {
     let documents = http.context.shared(|| Ok(Documents::default()))?;
-    documents.get(&issuer.text).get(&issuer.text, FRESH, fetch(http, issuer)).await
+    let document = documents.get(&http.network.heard_of(&issuer.text));
+    document.get(&issuer.text, FRESH, fetch(http, issuer)).await
 }
 
 /// The identifier of an authorization server: compared as text, fetched from as a URL.
@@ -257,6 +261,13 @@ mod tests {
         ] {
             assert_eq!(parse(&other).unwrap_err().kind(), ErrorKind::Configuration, "{other}");
         }
+    }
+
+    #[test]
+    fn another_issuers_name_is_shown_in_part() {
+        let long = format!("https://{}.example", "x".repeat(100_000));
+        let error = parse(&json!({"issuer": long})).unwrap_err();
+        assert!(error.message().contains("https://xxx") && error.message().len() < 600, "{error}");
     }
 
     #[test]

@@ -104,18 +104,22 @@ impl Oidc {
         self.endpoint(which).await.map(Some)
     }
 
-    /// Adds to a form what authenticates the client.
+    /// Adds to a form for this endpoint what authenticates the client.
     ///
     /// # Errors
     /// If a secret or key cannot be read, or the token endpoint that an assertion is to name is not known.
-    pub(crate) async fn authenticate(&self, form: &mut Form) -> Result<Headers, AuthError> {
+    pub(crate) async fn authenticate(
+        &self,
+        endpoint: &Endpoint,
+        form: &mut Form,
+    ) -> Result<Headers, AuthError> {
         let client = &self.config.client;
-        // Only assertions name the endpoint; others must not need discovery for it.
-        let (name, now) = if client.proof.names_audience() {
-            let endpoint = self.endpoint(Which::Token).await?;
-            (endpoint.url().as_str().to_owned(), self.http.server_time(&endpoint)?)
+        // Only assertions name the token endpoint, and few; others must not need discovery for it.
+        let (name, now) = if client.proof.names_token_endpoint() {
+            let token = self.endpoint(Which::Token).await?;
+            (token.url().as_str().to_owned(), self.http.server_time(endpoint)?)
         } else {
-            (String::new(), self.now())
+            (String::new(), self.http.server_time(endpoint)?)
         };
         let audience = Audience { issuer: &self.config.issuer.text, token_endpoint: &name };
         client.authenticate(form, &audience, now).await
@@ -159,6 +163,17 @@ impl Oidc {
         }
     }
 
+    /// Runs work on the context's executor: it holds the connections, whatever runtime the caller has, and who asked may go
+    /// away without cutting it off.
+    pub(crate) async fn run<T, R>(&self, work: impl FnOnce(Self) -> R) -> Result<T, AuthError>
+    where
+        T: Send + 'static,
+        R: Future<Output = Result<T, AuthError>> + Send + 'static,
+    {
+        let done = self.context().run(work(self.clone())).await.and_then(|result| result);
+        done.map_err(|error| self.named(error))
+    }
+
     /// Says which provider an error is of.
     pub(crate) fn named(&self, error: AuthError) -> AuthError {
         error.with_provider(self.config.kind)
@@ -172,6 +187,7 @@ impl CredentialProvider for Oidc {
             .grant(self.config.flow.grant())
             .issuer(&self.config.issuer.text)
             .client(self.config.client.id())
+            .tenant(&self.config.tenant)
             .label(&self.config.label)
     }
 

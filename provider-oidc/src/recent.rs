@@ -5,12 +5,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// How many are remembered.
-const MOST: usize = 1024;
-
-/// Values by name; beyond 1024, the one that was used longest ago goes.
+/// Values by name; beyond so many of them, the one that was used longest ago goes.
 #[derive(Default)]
-pub(crate) struct Recent<T>(Mutex<Entries<T>>);
+pub(crate) struct Recent<T, const MOST: usize = 1024>(Mutex<Entries<T>>);
 
 #[derive(Default)]
 struct Entries<T> {
@@ -19,7 +16,7 @@ struct Entries<T> {
     tick: u64,
 }
 
-impl<T: Default> Recent<T> {
+impl<T: Default, const MOST: usize> Recent<T, MOST> {
     /// The value of that name, made when it is first asked for.
     pub(crate) fn get(&self, name: &str) -> Arc<T> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,6 +35,8 @@ impl<T: Default> Recent<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MOST: usize = 1024;
 
     #[test]
     fn beyond_the_most_the_one_that_was_used_longest_ago_goes() {

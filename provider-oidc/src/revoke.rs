@@ -47,7 +47,8 @@ impl Oidc {
     /// # Errors
     /// What kept the server from revoking it. A token that it does not know, or no longer, is none.
     pub async fn revoke_access_token(&self, token: &SecretString) -> Result<(), AuthError> {
-        self.revoke_token(token, "access_token").await.map_err(|error| self.named(error))
+        let token = token.clone();
+        self.run(|this| async move { this.revoke_token(&token, "access_token").await }).await
     }
 
     async fn revoke_token(&self, token: &SecretString, hint: &str) -> Result<(), AuthError> {
@@ -55,7 +56,7 @@ impl Oidc {
         let mut form = Form::default();
         form.push("token", token.expose_secret());
         form.push("token_type_hint", hint);
-        let headers = self.authenticate(&mut form).await?;
+        let headers = self.authenticate(&endpoint, &mut form).await?;
         let reply = self.http.post(&endpoint, form, headers).await?;
         tracing::debug!(%endpoint, status = reply.status, "the revocation endpoint answered");
         judge(&reply)

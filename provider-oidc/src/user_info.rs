@@ -26,7 +26,8 @@ impl Oidc {
         token: &SecretString,
         login: Option<&Login>,
     ) -> Result<Map<String, Value>, AuthError> {
-        self.claims_at_server(token, login).await.map_err(|error| self.named(error))
+        let (token, login) = (token.clone(), login.cloned());
+        self.run(|this| async move { this.claims_at_server(&token, login.as_ref()).await }).await
     }
 
     async fn claims_at_server(

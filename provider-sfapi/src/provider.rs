@@ -97,7 +97,10 @@ impl Sfapi {
             .grant("client_credentials")
             .issuer(&settings.token_url)
             .client(settings.client_id.clone().or_else(|| settings.key.client_id()).unwrap_or_default())
-            .tenant(settings.key.name())
+            .tenant(match settings.scopes.to_string() {
+                none if none.is_empty() => settings.key.name(),
+                scopes => format!("{} scope={scopes}", settings.key.name()),
+            })
             .label(&settings.label);
         let prefix = match settings.scheme.as_str() {
             "" => String::new(),

@@ -50,13 +50,20 @@ async fn each_end_of_a_session_is_told_in_our_words() {
     let Some(server) = Turn::wait("keycloak: every end of a session").await else { return };
     let realm = server.admin(Method::GET, "", None).await.unwrap();
 
-    // Its limits: idle, and in all.
-    for limit in ["ssoSessionIdleTimeout", "ssoSessionMaxLifespan"] {
+    // Its limits: idle, in all, and idle offline.
+    let expired = ("idled too long, or reached its limit", "Token is not active");
+    let offline = ("the offline session at Keycloak has ended", "Offline");
+    for (limit, scope, (says, description)) in [
+        ("ssoSessionIdleTimeout", "profile", expired),
+        ("ssoSessionMaxLifespan", "profile", expired),
+        ("offlineSessionIdleTimeout", "offline_access", offline),
+    ] {
         server.set_realm(&json!({ limit: 2 })).await.unwrap();
-        let session = signed_in(&server).await;
+        let builder = client(&server, "native").oidc(|oidc| oidc.scopes(["openid", scope]));
+        let session = of_alice(&server, builder).await.0;
         pass(3).await;
+        assert_ended(&session, says, description).await;
         server.set_realm(&json!({ limit: realm[limit] })).await.unwrap();
-        assert_ended(&session, "idled too long, or reached its limit", "Token is not active").await;
     }
 
     // An operator ends it, disables the person, or revokes everything up to now.

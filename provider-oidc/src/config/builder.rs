@@ -65,6 +65,7 @@ pub struct OidcBuilder {
     pub(super) label: String,
     pub(super) dpop: bool,
     pub(super) end_session: bool,
+    pub(super) id_token_signing_alg: Option<String>,
     pub(super) id_tokens: bool,
     pub(super) scope_on_poll: bool,
     // A login with a browser.
@@ -152,6 +153,7 @@ impl OidcBuilder {
             label: String::new(),
             dpop: false,
             end_session: false,
+            id_token_signing_alg: None,
             id_tokens: true,
             scope_on_poll: false,
             redirect_uris: Vec::new(),
@@ -399,6 +401,13 @@ impl OidcBuilder {
         self
     }
 
+    /// The only algorithm that ID tokens may be signed by, as it is registered for the client (`id_token_signed_response_alg`).
+    /// Unsaid: any asymmetric one that the issuer's keys are for. Needs the feature `jose`.
+    pub fn id_token_signing_alg(mut self, algorithm: impl Into<String>) -> Self {
+        self.id_token_signing_alg = Some(algorithm.into());
+        self
+    }
+
     /// Whether a logout ends the person's session at the provider too (OpenID Connect RP-Initiated Logout), besides revoking
     /// the refresh token: the next login then asks them again, and other applications of the session are logged out with it.
     pub fn end_session(mut self, end: bool) -> Self {
@@ -492,7 +501,8 @@ impl OidcBuilder {
         self
     }
 
-    /// The assertion of [`Flow::JwtBearer`], from a function of the application's own at each use.
+    /// The assertion of [`Flow::JwtBearer`], from a function of the application's own at each use. Providers with different
+    /// functions at one client need different [labels](Self::label): their tokens would be taken for each other's.
     pub fn assertion_from<F, R>(mut self, assertion: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
@@ -514,7 +524,8 @@ impl OidcBuilder {
         self
     }
 
-    /// The token to exchange, from a function of the application's own at each use.
+    /// The token to exchange, from a function of the application's own at each use. Providers with different functions at one
+    /// client need different [labels](Self::label): their tokens would be taken for each other's.
     pub fn subject_token_from<F, R>(mut self, token: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,

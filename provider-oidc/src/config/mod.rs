@@ -4,6 +4,7 @@ mod builder;
 mod flow;
 mod redirect;
 mod settings;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
@@ -90,9 +91,14 @@ pub(crate) struct Config {
     endpoints: Vec<(Which, Endpoint)>,
     pub(crate) extra: Vec<(String, String)>,
     pub(crate) label: String,
+    /// Who and what was configured besides: see [`tenant`].
+    pub(crate) tenant: String,
     pub(crate) dpop: bool,
     /// Whether a logout ends the person's session at the provider too.
     pub(crate) end_session: bool,
+    /// The only algorithm of ID tokens, if it was said.
+    #[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "signatures are checked in the other build"))]
+    pub(crate) id_token_signing_alg: Option<String>,
     pub(crate) id_tokens: bool,
     pub(crate) scope_on_poll: bool,
     pub(crate) browser: Browser,
@@ -162,6 +168,13 @@ impl Config {
             false => Flow::Device,
         });
         needs(&builder, flow, &client, keys.is_some())?;
+        let tenant = tenant::tenant(&builder, flow);
+        if builder.id_token_signing_alg.is_some() && cfg!(not(feature = "jose")) {
+            return Err(Wrong::new(
+                "id_token_signing_alg",
+                "needs keyfob's feature `jose`, which this build does not have",
+            ));
+        }
         if builder.dpop && cfg!(not(feature = "jose")) {
             return Err(Wrong::new("dpop", "needs keyfob's feature `jose`, which this build does not have"));
         }
@@ -191,11 +204,6 @@ impl Config {
             builder.redirect_uris
         };
         let redirect_uris: Result<_, _> = configured.iter().map(|uri| RedirectUri::parse(uri)).collect();
-        // Who the password is of is configured, and so tells one login from another.
-        let label = match &builder.username {
-            Some(name) if builder.label.is_empty() => name.clone(),
-            _ => builder.label,
-        };
         Ok(Self {
             kind: builder.kind,
             issuer,
@@ -207,9 +215,11 @@ impl Config {
             authorization_details: builder.authorization_details,
             endpoints,
             extra: builder.extra,
-            label,
+            label: builder.label,
+            tenant,
             dpop: builder.dpop,
             end_session: builder.end_session,
+            id_token_signing_alg: builder.id_token_signing_alg,
             id_tokens: builder.id_tokens,
             scope_on_poll: builder.scope_on_poll,
             browser: Browser {

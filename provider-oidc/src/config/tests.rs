@@ -225,3 +225,43 @@ fn every_key_is_documented() {
         assert!(documentation.contains(&format!("`{key}`")), "{key}");
     }
 }
+
+#[test]
+fn who_and_what_was_configured_tells_logins_apart() {
+    let tenant = |change: &dyn Fn(OidcBuilder) -> OidcBuilder| {
+        let builder = Oidc::builder(ISSUER, "app").client_secret(SecretSource::Literal("s".into())).label("work");
+        change(builder).build(&Context::new()).unwrap().identity().tenant
+    };
+    let password = |user: &'static str| {
+        move |builder: OidcBuilder| {
+            builder.flow(Flow::Password).username(user).password(SecretSource::Literal("p".into()))
+        }
+    };
+    let exchange = |token: &'static str| {
+        move |builder: OidcBuilder| {
+            builder.flow(Flow::TokenExchange).subject_token(SecretSource::Literal(token.into()))
+        }
+    };
+    let bearer = |subject: &'static str| {
+        move |builder: OidcBuilder| {
+            let assertion = SecretSource::File("/assertion".into());
+            builder.flow(Flow::JwtBearer).assertion(assertion).subject(subject)
+        }
+    };
+    let pairs: [(String, String); 6] = [
+        (tenant(&password("alice")), tenant(&password("bob"))),
+        (tenant(&exchange("marker-1")), tenant(&exchange("marker-2"))),
+        (tenant(&bearer("alice")), tenant(&bearer("bob"))),
+        (tenant(&|b| b.audience("orders")), tenant(&|b| b.audience("billing"))),
+        (tenant(&|b| b.resource("https://a.example")), tenant(&|b| b)),
+        (tenant(&|b| b.scopes(["read"])), tenant(&|b| b.scopes(["write"]))),
+    ];
+    for (one, other) in pairs {
+        assert_ne!(one, other);
+        assert!(!one.contains("marker"), "{one}");
+    }
+    assert_eq!(tenant(&|b| b), "", "what says nothing adds nothing");
+    // A person's login stays when other scopes are asked for.
+    let device = |scope: &'static str| move |b: OidcBuilder| b.flow(Flow::Device).scopes([scope]);
+    assert_eq!(tenant(&device("a")), tenant(&device("b")));
+}

@@ -7,6 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use keyfob_auth_core::{Acquired, AuthError, ErrorKind, ExposeSecret, LoginRequest, Scopes, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{SignIn, either};
 use crate::{
@@ -91,7 +92,8 @@ impl Oidc {
                 .map(|uri| uri.as_str().to_owned())
                 .unwrap_or_default(),
         };
-        self.start_at(request, redirect_uri).await.map_err(|error| self.named(error))
+        let request = request.clone();
+        self.run(|this| async move { this.start_at(&request, redirect_uri).await }).await
     }
 
     /// Ends a login with a browser: checks what came back to the redirect URI (its query, or the form that was posted), and
@@ -102,9 +104,10 @@ impl Oidc {
     /// ID token does not hold; what the token endpoint says.
     ///
     /// # Cancellation
-    /// The code may have been spent; the person signs in again.
+    /// The code is spent all the same, and what it brought is lost: the person signs in again.
     pub async fn finish(&self, pending: Pending, answer: &str) -> Result<Acquired, AuthError> {
-        self.finish_with(&pending, answer).await.map_err(|error| self.named(error))
+        let answer = Zeroizing::new(answer.to_owned());
+        self.run(|this| async move { this.finish_with(&pending, &answer).await }).await
     }
 
     pub(crate) async fn start_at(

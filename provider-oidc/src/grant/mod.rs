@@ -52,8 +52,9 @@ impl Oidc {
     pub(crate) async fn check_signature(&self, token: &SecretString) -> Result<(), AuthError> {
         use crate::metadata::Which;
 
+        let endpoint = self.endpoint(Which::Keys).await?;
+        let keys = self.http.network.heard_of(endpoint.url().as_str());
         let fetch = async {
-            let endpoint = self.endpoint(Which::Keys).await?;
             let reply = self.http.get(&endpoint).await?;
             if reply.is_success() {
                 Ok(reply.body)
@@ -61,8 +62,8 @@ impl Oidc {
                 Err(reply.bare_error("the server's keys could not be fetched"))
             }
         };
-        let issuer = &self.config.issuer.text;
-        crate::jose::verify_id_token(self.context(), issuer, None, token.expose_secret(), fetch).await
+        let registered = self.config.id_token_signing_alg.as_deref();
+        crate::jose::verify_id_token(self.context(), &keys, registered, token.expose_secret(), fetch).await
     }
 
     #[cfg(not(feature = "jose"))]

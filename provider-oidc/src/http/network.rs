@@ -1,7 +1,6 @@
 //! [`Network`]: how a provider's requests leave this machine. The clients are shared in the context.
 
 use std::{
-    collections::HashMap,
     fmt,
     pin::pin,
     sync::{Mutex, PoisonError},
@@ -9,18 +8,22 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use keyfob_auth_core::{AuthError, Context, ExposeSecret, SecretString, registry::SecretSource};
 use reqwest::{Client, ClientBuilder, redirect::Policy};
 
 use super::Endpoint;
+use crate::recent::Recent;
 
 /// The longest that a connection may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest that a request may take, its answer included.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How many clients with certificates of their own are kept.
-const MOST_CLIENTS: usize = 64;
+/// How many clients with certificates or a proxy of their own are kept.
+const MOST_CLIENTS: usize = 256;
 
 /// Through what requests go.
 #[derive(Clone, Default)]
@@ -70,8 +73,7 @@ struct Remote(Client);
 struct Plain(Client);
 
 /// Clients with certificates or a proxy of their own, by a hash of what they were made of.
-#[derive(Default)]
-struct Special(Mutex<HashMap<[u8; 32], Client>>);
+type Special = Recent<Mutex<Option<Client>>, MOST_CLIENTS>;
 
 impl Network {
     pub(super) async fn client(&self, context: &Context, endpoint: &Endpoint) -> Result<Client, AuthError> {
@@ -87,19 +89,29 @@ impl Network {
             chain: read(self.certificate.as_ref().map(|certificate| &certificate.chain)).await?,
             key: read(self.certificate.as_ref().and_then(|certificate| certificate.key.as_ref())).await?,
         };
-        let made_of = read.hash(&self.proxy);
-        let clients = context.shared(|| Ok(Special::default()))?;
-        let mut clients = clients.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&made_of) {
+        let made_of = URL_SAFE_NO_PAD.encode(read.hash(&self.proxy));
+        let known = context.shared(|| Ok(Special::default()))?.get(&made_of);
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*known {
             return Ok(client.clone());
         }
         let client = self.build(&read)?;
-        if clients.len() >= MOST_CLIENTS {
-            // They hold no state that would be missed: certificates were replaced many times over.
-            clients.clear();
-        }
-        clients.insert(made_of, client.clone());
+        *known = Some(client.clone());
         Ok(client)
+    }
+
+    /// A name for what was heard of this URL or issuer by this network: whoever trusts other authorities, or goes through
+    /// another proxy, may have heard something else, and no other provider may believe it.
+    pub(crate) fn heard_of(&self, name: &str) -> String {
+        if self.authorities.is_none() && matches!(self.proxy, Proxy::System) {
+            return name.to_owned();
+        }
+        let mut hash = hmac_sha256::Hash::new();
+        if let Some(authorities) = &self.authorities {
+            hash_source(&mut hash, authorities);
+        }
+        hash_proxy(&mut hash, &self.proxy);
+        format!("{name} {}", URL_SAFE_NO_PAD.encode(hash.finalize()))
     }
 
     /// The SHA-256 thumbprint of the client's certificate (`x5t#S256`, RFC 8705 section 3.1), if it shows one.
@@ -184,9 +196,22 @@ impl Read {
             hash.update(text.len().to_le_bytes());
             hash.update(text);
         }
-        hash.update(format!("{proxy:?}"));
-        hash.update(if let Proxy::At(url) = proxy { url } else { "" });
+        hash_proxy(&mut hash, proxy);
         hash.finalize()
+    }
+}
+
+fn hash_proxy(hash: &mut hmac_sha256::Hash, proxy: &Proxy) {
+    hash.update(format!("{proxy:?}"));
+    hash.update(if let Proxy::At(url) = proxy { url } else { "" });
+}
+
+/// Where a text comes from, and as far as that can be told at once what it is now.
+fn hash_source(hash: &mut hmac_sha256::Hash, source: &SecretSource) {
+    match source {
+        SecretSource::Literal(text) => hash.update(text.expose_secret()),
+        SecretSource::Configured(source, _) => hash_source(hash, source),
+        other => hash.update(format!("{other} {:?}", other.revision())),
     }
 }
 
@@ -257,7 +282,7 @@ pub(super) fn thumbprint(pem: &str) -> Option<String> {
     let text: String = body.split_ascii_whitespace().collect();
     let der = STANDARD.decode(text).ok()?;
     let hash = hmac_sha256::Hash::hash(&der);
-    Some(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash))
+    Some(URL_SAFE_NO_PAD.encode(hash))
 }
 
 fn without_tls(builder: ClientBuilder) -> ClientBuilder {

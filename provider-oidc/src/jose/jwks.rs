@@ -39,7 +39,8 @@ const MOST_KEYS: usize = 100;
 /// The algorithm must be the registered one, else any that signs with a private key. The keys are fetched when they are
 /// first needed, each hour, and for a token that they do not vouch for (a new `kid`): the last at most once in 30 s
 /// unless it helps. All who ask meanwhile share one fetch. `fetch` yields the body of `jwks_uri`; it is polled at most
-/// once, and only if it is needed.
+/// once, and only if it is needed. `keys` names that URL and the network that it is asked by: only who would fetch the
+/// same may share what was fetched.
 ///
 /// # Errors
 /// Refused if the signature does not hold; the error of `fetch` if there are no keys to tell.
@@ -48,7 +49,7 @@ const MOST_KEYS: usize = 100;
 /// If who fetches is dropped, the next one fetches.
 pub(crate) fn verify_id_token<'a>(
     context: &'a Context,
-    issuer: &'a str,
+    keys: &'a str,
     registered: Option<&'a str>,
     token: &'a str,
     fetch: impl Future<Output = Result<Zeroizing<Vec<u8>>, AuthError>> + Send + 'a,
@@ -57,7 +58,7 @@ pub(crate) fn verify_id_token<'a>(
     let fetch = Box::pin(fetch);
     async move {
         let signed = Signed::read(token, registered)?;
-        let issuer = context.shared(|| Ok(Issuers::default()))?.0.get(issuer);
+        let issuer = context.shared(|| Ok(Issuers::default()))?.0.get(keys);
         issuer.check(&signed, fetch).await
     }
 }
@@ -121,7 +122,7 @@ impl<'a> Signed<'a> {
     }
 }
 
-/// The keys that a context's providers share, by issuer.
+/// The keys that a context's providers share, by their URL and network.
 #[derive(Default)]
 struct Issuers(Recent<Issuer>);
 
