@@ -89,7 +89,8 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
     /// Tells the server that the login is over (RFC 7009). By default there is nobody to tell.
     ///
     /// # Errors
-    /// What kept the server from revoking it; the login is forgotten locally all the same.
+    /// What kept the server from revoking it, or that it holds nothing that can be revoked; the login is forgotten locally
+    /// all the same.
     async fn revoke(&self, login: &Login) -> Result<(), AuthError> {
         let _ = login;
         Ok(())

@@ -95,7 +95,7 @@ pub(crate) async fn assertion(
     if options.issued_at {
         claims.insert("iat".into(), seconds.into());
     }
-    claims.insert("exp".into(), (seconds + options.lifetime.as_secs()).into());
+    claims.insert("exp".into(), seconds.saturating_add(options.lifetime.as_secs()).into());
     if options.identified {
         claims.insert("jti".into(), random(16)?.into());
     }
@@ -183,5 +183,7 @@ mod tests {
             "iss": "app", "sub": "app", "aud": "https://idp.example/t", "exp": 1_800_000_060, "scope": "x",
         });
         assert_eq!(claims, expected);
+        let (_, claims) = made(&AssertionOptions { lifetime: Duration::MAX, ..options }).await;
+        assert_eq!(claims["exp"], json!(u64::MAX));
     }
 }

@@ -4,7 +4,7 @@
 use ::http::{Method, StatusCode, Uri};
 #[cfg(feature = "jose")]
 use keyfob_auth_core::RequestSigner;
-use keyfob_auth_core::{AccessToken, AuthError, Login, SecretString};
+use keyfob_auth_core::{AccessToken, AuthError, Login, Presentation, SecretString};
 
 use crate::{
     Oidc,
@@ -32,6 +32,13 @@ impl BindingKey {
     }
 }
 
+#[cfg(not(feature = "jose"))]
+fn needs_jose() -> AuthError {
+    AuthError::configuration(
+        "the login's tokens are bound to a key (DPoP), which needs keyfob's feature `jose`",
+    )
+}
+
 /// A key as a login holds it.
 pub(crate) fn to_secret(key: Option<&BindingKey>) -> Result<Option<SecretString>, AuthError> {
     key.map(BindingKey::to_secret).transpose()
@@ -46,8 +53,9 @@ impl Oidc {
 
     /// The key that a login's tokens are bound to; a new one if it has none yet.
     pub(crate) fn key_of(&self, login: Option<&Login>) -> Result<Option<BindingKey>, AuthError> {
-        // A login that has one keeps it, whatever is configured since: its refresh token may be bound (RFC 9449 section 5).
-        match login.and_then(|login| login.binding_key.as_ref()) {
+        // What is configured since does not count for a refresh token: it may be bound (RFC 9449 section 5).
+        let counts = |login: &&Login| self.config.dpop || login.refresh_token.is_some();
+        match login.filter(counts).and_then(|login| login.binding_key.as_ref()) {
             Some(secret) => BindingKey::read(secret).map(Some),
             None => self.new_key(),
         }
@@ -56,6 +64,19 @@ impl Oidc {
     /// The key that a login under way was begun with.
     pub(crate) fn restore_key(&self, secret: Option<&SecretString>) -> Result<Option<BindingKey>, AuthError> {
         secret.map(BindingKey::read).transpose()
+    }
+
+    /// How a token that is bound to the login's key goes onto a request: with a proof (RFC 9449 section 7).
+    pub(crate) fn present_bound(
+        &self,
+        token: &AccessToken,
+        login: Option<&Login>,
+    ) -> Result<Presentation, AuthError> {
+        let key = login.and_then(|login| login.binding_key.as_ref()).ok_or_else(|| {
+            AuthError::refused("the login no longer holds the key that its token is bound to (DPoP)")
+        })?;
+        let signer = crate::dpop::DpopSigner::new(self.context(), token, key)?;
+        Ok(Presentation::Signed(std::sync::Arc::new(signer)))
     }
 
     /// Adds a proof for a request to the authorization server (RFC 9449 section 5), if there is a key; the nonce in it is
@@ -127,12 +148,24 @@ impl Oidc {
         Ok(None)
     }
 
-    pub(crate) fn key_of(&self, _: Option<&Login>) -> Result<Option<BindingKey>, AuthError> {
-        Ok(None)
+    /// There is none, and a refresh token that is bound to one is not spent without it.
+    pub(crate) fn key_of(&self, login: Option<&Login>) -> Result<Option<BindingKey>, AuthError> {
+        let login = login.filter(|login| login.refresh_token.is_some());
+        self.restore_key(login.and_then(|login| login.binding_key.as_ref()))
     }
 
-    pub(crate) fn restore_key(&self, _: Option<&SecretString>) -> Result<Option<BindingKey>, AuthError> {
-        Ok(None)
+    #[expect(clippy::unused_self, reason = "it reads the key in the other build")]
+    pub(crate) fn restore_key(&self, secret: Option<&SecretString>) -> Result<Option<BindingKey>, AuthError> {
+        secret.map_or(Ok(None), |_| Err(needs_jose()))
+    }
+
+    #[expect(clippy::unused_self, reason = "it signs in the other build")]
+    pub(crate) fn present_bound(
+        &self,
+        _: &AccessToken,
+        _: Option<&Login>,
+    ) -> Result<Presentation, AuthError> {
+        Err(needs_jose())
     }
 
     #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "it can fail in the other build")]
@@ -155,9 +188,7 @@ impl Oidc {
         _: &AccessToken,
         _: &SecretString,
     ) -> Result<Reply, AuthError> {
-        Err(AuthError::configuration(
-            "the login's tokens are bound to a key (DPoP), which needs keyfob's feature `jose`",
-        ))
+        Err(needs_jose())
     }
 
     #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "it can fail in the other build")]
@@ -183,13 +214,13 @@ impl Oidc {
             let mut form = form.copy();
             let mut headers = self.complete(endpoint, &mut form).await?;
             let nonce = self.prove(endpoint, key, &mut headers)?;
-            let known = self.http.skew(endpoint)?.is_some();
+            let known = self.http.skew(endpoint)?;
             let reply = self.http.post(endpoint, form, headers).await?;
             let news = key.is_some() && self.learn(endpoint, &reply, nonce.as_deref())?;
             let again = match code_of(&reply).as_deref() {
                 Some("use_dpop_nonce") if news => &mut nonce_again,
                 Some("invalid_client" | "invalid_dpop_proof")
-                    if self.http.skew(endpoint)?.is_some() != known =>
+                    if self.http.clock_has_moved(endpoint, known)? =>
                 {
                     &mut clock_again
                 }

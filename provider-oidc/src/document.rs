@@ -119,11 +119,7 @@ impl Oidc {
         self.run(|this| async move { this.fetch_document(&url, fresh).await }).await
     }
 
-    async fn fetch_document(
-        &self,
-        url: &str,
-        fresh: Duration,
-    ) -> Result<Arc<Map<String, Value>>, AuthError> {
+    async fn fetch_document(&self, url: &str, fresh: Duration) -> Result<Arc<Map<String, Value>>, AuthError> {
         let endpoint =
             Endpoint::parse(url).map_err(|what| AuthError::configuration(format!("{url:?} {what}")))?;
         let documents = self.context().shared(|| Ok(Documents::default()))?;

@@ -10,11 +10,12 @@ use std::{
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use keyfob_auth_core::{
-    AccessToken, AuthError, Clock, Context, ExposeSecret, Presentation, RequestSigner, SecretString,
+    AccessToken, AuthError, Binding, Clock, Context, ExposeSecret, Presentation, RequestSigner, SecretString,
 };
 use serde_json::{Map, Value};
 
 use crate::{
+    Signer as _,
     assertion::random,
     http::Clocks,
     jose::{KeyOptions, SigningKey},
@@ -60,7 +61,7 @@ impl DpopKey {
     /// A proof for one request (RFC 9449 section 4.2).
     pub(crate) fn proof(&self, about: &About<'_>) -> Result<HeaderValue, AuthError> {
         let mut header = Map::new();
-        header.insert("alg".into(), "ES256".into());
+        header.insert("alg".into(), self.key.algorithm().into());
         header.insert("typ".into(), "dpop+jwt".into());
         header.insert("jwk".into(), Value::Object(self.key.public_jwk()));
         let mut claims = Map::new();
@@ -149,15 +150,6 @@ fn refuses(status: StatusCode, headers: &HeaderMap, error: &str) -> bool {
     status == StatusCode::UNAUTHORIZED && challenges().any(|challenge| challenge.contains(error))
 }
 
-/// How the token goes onto a request: with a proof by the login's key.
-pub(crate) fn present(
-    context: &Context,
-    token: &AccessToken,
-    key: &SecretString,
-) -> Result<Presentation, AuthError> {
-    Ok(Presentation::Signed(Arc::new(DpopSigner::new(context, token, key)?)))
-}
-
 /// Signs requests to resources (RFC 9449 section 7). Its nonces are the context's, and so outlive it.
 pub(crate) struct DpopSigner {
     key: DpopKey,
@@ -169,14 +161,25 @@ pub(crate) struct DpopSigner {
 }
 
 impl DpopSigner {
+    /// For the token, with the login's key.
+    ///
+    /// # Errors
+    /// Refused if the token is bound to another key: exchanges at the same time may each have made one, and the login keeps
+    /// the last.
     pub(crate) fn new(context: &Context, token: &AccessToken, key: &SecretString) -> Result<Self, AuthError> {
+        let key = DpopKey::read(key)?;
+        if let Binding::Dpop(bound) = token.binding()
+            && *bound != key.thumbprint()
+        {
+            return Err(AuthError::refused("the token is bound to another key than the login's"));
+        }
         let Presentation::Header(_, authorization) =
             Presentation::header(header::AUTHORIZATION, "DPoP ", token)?
         else {
             return Err(AuthError::refused("the access token fits no header"));
         };
         Ok(Self {
-            key: DpopKey::read(key)?,
+            key,
             authorization,
             token: token.secret().clone(),
             clock: context.clock().clone(),
@@ -212,12 +215,12 @@ impl RequestSigner for DpopSigner {
 
     fn observe(&self, uri: &Uri, status: StatusCode, headers: &HeaderMap) -> bool {
         let host = host(uri);
-        let known = self.clocks.skew(&host).is_some();
+        let known = self.clocks.skew(&host);
         self.clocks.learn(&host, headers, self.clock.wall());
         let learnt = self.nonces.learn(Server::Resource, &origin(uri), headers).is_some();
         // A nonce not only if it is new: another request may have learnt it since this one was signed.
         learnt && refuses(status, headers, "use_dpop_nonce")
-            || self.clocks.skew(&host).is_some() != known && refuses(status, headers, "invalid_dpop_proof")
+            || self.clocks.has_moved(&host, known) && refuses(status, headers, "invalid_dpop_proof")
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use crate::{
+    browser::callback,
     http::{Endpoint, Form, Reply},
     json,
     metadata::Which,
@@ -24,7 +26,8 @@ const LONGEST: usize = 300;
 
 /// Is told of every exchange with an authorization server.
 ///
-/// It is called on the task that made the exchange, after the answer: it must not block.
+/// It is called on the task that made the exchange, after the answer: it must not block. If it panics, that is logged, and the
+/// answer is not lost.
 pub trait Observer: Send + Sync {
     /// One exchange has ended.
     fn exchanged(&self, exchange: &Exchange);
@@ -141,7 +144,13 @@ impl Told {
                 }
             }
         }
-        self.observer.exchanged(&self.exchange);
+        tell(&*self.observer, &self.exchange);
+    }
+}
+
+fn tell(observer: &dyn Observer, exchange: &Exchange) {
+    if catch_unwind(AssertUnwindSafe(|| observer.exchanged(exchange))).is_err() {
+        tracing::warn!("an observer of exchanges panicked; that is a bug in it");
     }
 }
 
@@ -150,7 +159,7 @@ pub(crate) fn sent_to(context: &Context, endpoint: &Endpoint, query: &Form) {
     let Some(observer) = observer(context) else { return };
     let sent = parameters(query.as_str());
     let what = format!("{}, by the person's browser", what(endpoint, ""));
-    observer.exchanged(&exchange(what, format!("GET {endpoint}"), sent));
+    tell(&*observer, &exchange(what, format!("GET {endpoint}"), sent));
 }
 
 /// Tells what a person's browser brought back (RFC 6749 section 4.1.2), as a query or a form.
@@ -158,8 +167,20 @@ pub(crate) fn came_back(context: &Context, answer: &str) {
     let Some(observer) = observer(context) else { return };
     let what = "Authorization response, by the person's browser (RFC 6749 section 4.1.2)";
     let mut exchange = exchange(what.into(), String::new(), Vec::new());
-    exchange.received = parameters(answer.strip_prefix('?').unwrap_or(answer));
-    observer.exchanged(&exchange);
+    exchange.received = brought_back(answer);
+    tell(&*observer, &exchange);
+}
+
+/// The parameters of an answer: of a query, a form, or a URL as a person pastes it. What does not look like a parameter may
+/// be a code that was pasted by itself.
+fn brought_back(answer: &str) -> Vec<(String, String)> {
+    let is_name = |name: &str| name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
+    let parts = callback::query_of(answer).split('&').filter(|part| !part.is_empty());
+    let shown = parts.flat_map(|part| match part.split_once('=') {
+        Some((name, _)) if is_name(name) => parameters(part),
+        _ => vec![("(no name)".to_owned(), hidden(part))],
+    });
+    shown.collect()
 }
 
 fn parameters(form: &str) -> Vec<(String, String)> {
@@ -254,9 +275,14 @@ const OPEN: [&str; 25] = [
     "iss",
 ];
 
+/// Whether a parameter's value is no secret.
+pub(crate) fn is_open(name: &str) -> bool {
+    OPEN.contains(&name)
+}
+
 pub(crate) fn parameter(name: &str, value: &str) -> String {
     match name {
-        _ if OPEN.contains(&name) => shortened(value),
+        _ if is_open(name) => shortened(value),
         "client_assertion" => jwt(value).unwrap_or_else(|| hidden(value)),
         _ => hidden(value),
     }

@@ -95,28 +95,40 @@ pub(crate) fn account_of_login(token: &str, expected: &Expected<'_>) -> Result<A
 /// The account that a renewal answered for; `None` if the ID token is not one to replace the login's.
 ///
 /// It must be the account of the login (OpenID Connect Core section 12.2). What else may be wrong with it is no reason to
-/// throw away the refresh token that came with it: this machine's clock may be off, or the person have signed in again.
+/// throw away the refresh token that came with it: this machine's clock may be off, the person have signed in again, or the
+/// token be one that cannot be read here. A warning says what it is.
 ///
 /// # Errors
-/// Refused if the ID token does not hold, or is another account's.
+/// Refused if the ID token is of another issuer, or another account's.
 pub(crate) fn account_of_renewal(
     token: &str,
     expected: &Expected<'_>,
     known: Option<&Account>,
 ) -> Result<Option<Account>, AuthError> {
-    let token = IdToken::read(token, expected)?;
-    if known.is_some_and(|known| !known.is(&token.account)) {
-        return Err(refused("the server renewed somebody else's login (`sub`)"));
+    // Of any token whose claims can be read, whatever else is wrong with it.
+    let claims = token.split('.').nth(1).and_then(decode).unwrap_or_default();
+    let said = |name| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    if let Some(iss) = said("iss").filter(|iss| *iss != expected.issuer) {
+        return Err(other_issuer(iss));
     }
-    if let Some(why) = token.untimely(expected.now)? {
-        tracing::warn!("the ID token of a renewal is not taken: {why}; is this machine's clock right?");
-        return Ok(None);
+    if let Some((known, sub)) = known.zip(said("sub")) {
+        let account =
+            Account { issuer: Some(expected.issuer.to_owned()), subject: sub.to_owned(), name: None };
+        if !known.is(&account) {
+            return Err(refused("the server renewed somebody else's login (`sub`)"));
+        }
     }
-    if let Some(claim) = expected.former.and_then(|former| token.differs(former)) {
-        tracing::warn!("the ID token of a renewal is not taken: its `{claim}` is not that of the login");
-        return Ok(None);
+    match IdToken::renewing(token, expected) {
+        Ok(token) => Ok(Some(token.account)),
+        Err(error) => {
+            tracing::warn!(%error, "the ID token of a renewal is not taken; the old one stays");
+            Ok(None)
+        }
     }
-    Ok(Some(token.account))
+}
+
+fn other_issuer(iss: &str) -> AuthError {
+    refused(&format!("it is of another issuer (`iss` is {iss:?})"))
 }
 
 /// An error about an ID token.
@@ -184,7 +196,7 @@ impl IdToken {
         let Some(claims) = parts.claims() else { return Err(refused("its claims cannot be read")) };
         match claims.get("iss").and_then(Value::as_str) {
             Some(iss) if iss == expected.issuer => {}
-            Some(iss) => return Err(refused(&format!("it is of another issuer (`iss` is {iss:?})"))),
+            Some(iss) => return Err(other_issuer(iss)),
             None => return Err(refused("it names no issuer (`iss`)")),
         }
         check_audience(&claims, expected.client_id)?;
@@ -202,6 +214,18 @@ impl IdToken {
             name: claims::name(&claims).map(str::to_owned),
         };
         Ok(Self { account, claims })
+    }
+
+    /// One that may replace the login's.
+    fn renewing(token: &str, expected: &Expected<'_>) -> Result<Self, AuthError> {
+        let token = Self::read(token, expected)?;
+        if let Some(why) = token.untimely(expected.now)? {
+            return Err(refused(&format!("{why}; is this machine's clock right?")));
+        }
+        match expected.former.and_then(|former| token.differs(former)) {
+            Some(claim) => Err(refused(&format!("its `{claim}` is not that of the login"))),
+            None => Ok(token),
+        }
     }
 
     /// Why it does not hold now, if it does not.

@@ -1,6 +1,9 @@
 //! Introspection: what the server knows of a token (RFC 7662).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use keyfob_auth_core::{AuthError, ExposeSecret, Scopes, SecretString};
 use serde_json::{Map, Value};
@@ -14,7 +17,7 @@ use crate::{
 };
 
 /// What a server says of a token (RFC 7662 section 2.2).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Introspection {
     /// Whether the token is one of the server's, and valid now. If it is not, nothing else is said.
@@ -27,8 +30,21 @@ pub struct Introspection {
     pub client_id: Option<String>,
     /// Until when it is valid (`exp`): no answer may be kept for longer.
     pub expires_at: Option<SystemTime>,
-    /// Every member of the answer.
+    /// Every member of the answer. `Debug` shows their names alone.
     pub members: Map<String, Value>,
+}
+
+impl fmt::Debug for Introspection {
+    /// Who the token is of is left out, and what the server says besides.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introspection")
+            .field("active", &self.active)
+            .field("scopes", &self.scopes)
+            .field("client_id", &self.client_id)
+            .field("expires_at", &self.expires_at)
+            .field("members", &self.members.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Oidc {
@@ -113,6 +129,13 @@ mod tests {
         assert_eq!(answer.scopes, Some(Scopes::parse("a b")));
         assert_eq!((answer.subject.as_deref(), answer.client_id.as_deref()), (Some("1"), Some("c")));
         assert_eq!(answer.expires_at, Some(UNIX_EPOCH + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn debug_tells_of_nobody() {
+        let answer = read(&reply(200, r#"{"active":true,"sub":"marker","email":"marker","client_id":"c"}"#));
+        let shown = format!("{:?}", answer.unwrap());
+        assert!(!shown.contains("marker") && shown.contains("email") && shown.contains("\"c\""), "{shown}");
     }
 
     #[test]

@@ -56,9 +56,20 @@ pub(crate) fn error_in(reply: &Reply, asked: &Asked<'_>) -> Option<AuthError> {
         error = error.with_challenge(challenge);
     }
     match reply.retry_after {
-        Some(after) if kind == ErrorKind::Transient => Some(error.with_retry_after(after)),
+        // A pending device login is no failure, and has a pace all the same.
+        Some(after)
+            if kind == ErrorKind::Transient || error.oauth_error() == Some("authorization_pending") =>
+        {
+            Some(error.with_retry_after(after))
+        }
         _ => Some(error),
     }
+}
+
+/// Whether an answer is an error, by its member `error` or its status.
+pub(crate) fn is_error(reply: &Reply) -> bool {
+    let said = || json::object::<Members>(&reply.body)?.error.filter(is_said);
+    !reply.is_success() || said().is_some()
 }
 
 /// The OAuth error code of an answer, if it has one.
@@ -73,8 +84,15 @@ fn kind_of(code: &str, reply: &Reply, asked: &Asked<'_>) -> ErrorKind {
         return ErrorKind::Transient;
     }
     match code {
-        "temporarily_unavailable" | "server_error" | "slow_down" => ErrorKind::Transient,
         "invalid_grant" if asked.spends_login => ErrorKind::LoginRejected,
+        code => kind_of_code(code),
+    }
+}
+
+/// What a code means wherever it is said: by an endpoint, or by a person's browser.
+pub(crate) fn kind_of_code(code: &str) -> ErrorKind {
+    match code {
+        "temporarily_unavailable" | "server_error" | "slow_down" => ErrorKind::Transient,
         // OpenID Connect Core section 3.1.2.6, and "Unmet Authentication Requirements".
         "interaction_required"
         | "login_required"
@@ -205,6 +223,7 @@ pub(crate) mod tests {
         };
         assert_eq!(after(429, ""), Some(Duration::from_secs(7)));
         assert_eq!(after(503, r#"{"error":"temporarily_unavailable"}"#), Some(Duration::from_secs(7)));
+        assert_eq!(after(400, r#"{"error":"authorization_pending"}"#), Some(Duration::from_secs(7)));
         assert_eq!(after(400, r#"{"error":"invalid_client"}"#), None);
     }
 

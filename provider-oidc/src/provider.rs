@@ -138,7 +138,9 @@ impl Oidc {
             Flow::JwtBearer => self.jwt_bearer(request, login).await,
             Flow::TokenExchange => self.token_exchange(request, login).await,
             Flow::Password => match login {
-                Some(login) if login.refresh_token.is_some() => self.refresh(request, login).await,
+                Some(login) if login.refresh_token.is_some() && !self.lacks_key(login) => {
+                    self.refresh(request, login).await
+                }
                 _ => self.password(request).await,
             },
             Flow::Device | Flow::Browser | Flow::Auto => match login {
@@ -209,14 +211,9 @@ impl CredentialProvider for Oidc {
     }
 
     fn present(&self, token: &AccessToken, login: Option<&Login>) -> Result<Presentation, AuthError> {
-        #[cfg(feature = "jose")]
         if let Binding::Dpop(_) = token.binding() {
-            let key = login.and_then(|login| login.binding_key.as_ref()).ok_or_else(|| {
-                AuthError::refused("the login no longer holds the key that its token is bound to (DPoP)")
-            });
-            return crate::dpop::present(self.context(), token, key?).map_err(|error| self.named(error));
+            return self.present_bound(token, login).map_err(|error| self.named(error));
         }
-        let _ = login;
         if let Binding::Certificate(bound) = token.binding() {
             self.http.network.still_shows(bound).map_err(|error| self.named(error))?;
         }

@@ -4,37 +4,54 @@ use keyfob_auth_core::{AuthError, ExposeSecret, Login, SecretString};
 
 use crate::{
     Oidc,
-    http::{Endpoint, Form, Reply},
+    http::{Form, Reply},
     metadata::Which,
     oauth_error::{Asked, error_in},
 };
 
 impl Oidc {
     /// Revokes the login's refresh token, and with it, at most servers, the access tokens that came of it (RFC 7009
-    /// section 2.1). A login without one holds nothing to revoke.
+    /// section 2.1); ends the person's session where that is configured.
+    ///
+    /// # Errors
+    /// What of this could not be done, all of it in one. Refused if there was nothing to do: the login holds no refresh
+    /// token, and its access tokens live on.
     pub(crate) async fn revoke_login(&self, login: &Login) -> Result<(), AuthError> {
         let revoked = match &login.refresh_token {
-            Some(token) => self.revoke_token(token, "refresh_token").await,
-            None => Ok(()),
+            Some(token) => Some(self.revoke_token(token, "refresh_token").await),
+            None => None,
         };
-        if self.config.end_session {
-            self.end_session(login).await?;
+        let ended = if self.config.end_session { Some(self.end_session(login).await) } else { None };
+        match (revoked, ended) {
+            (None, None) => Err(AuthError::refused(
+                "there was nothing to revoke: the login holds no refresh token; its access tokens are good until they expire",
+            )),
+            (Some(Err(first)), Some(Err(second))) => {
+                let message = format!("{}; and {second}", first.message());
+                Err(first.with_message(message))
+            }
+            (Some(Ok(())), Some(Err(error))) => {
+                let message = format!("the refresh token was revoked, but {}", error.message());
+                Err(error.with_message(message))
+            }
+            (revoked, ended) => revoked.or(ended).unwrap_or(Ok(())),
         }
-        revoked
     }
 
     /// Ends the person's session at the provider without their browser, where the ID token says which it is (OpenID Connect
     /// RP-Initiated Logout section 2): the next login asks them again.
     async fn end_session(&self, login: &Login) -> Result<(), AuthError> {
-        if login.id_token.is_none() {
+        let Some(id_token) = &login.id_token else {
             return Err(AuthError::refused(
                 "the person's session at the provider goes on: without an ID token it cannot be named",
             ));
-        }
-        let url = self.end_session_url(Some(login), None).await?;
-        let endpoint = Endpoint::parse(url.expose_secret())
-            .map_err(|what| AuthError::configuration(format!("`end_session_endpoint` {what}")))?;
-        let reply = self.http.get(&endpoint).await?;
+        };
+        let endpoint = self.endpoint(Which::EndSession).await?;
+        // Posted, so that the ID token is in no URL, and so in no log of the server's.
+        let mut form = Form::default();
+        form.push("client_id", self.config.client.id());
+        form.push("id_token_hint", id_token.expose_secret());
+        let reply = self.http.post(&endpoint, form, Vec::new()).await?;
         // Where it goes on to is the browser's business.
         if reply.is_success() || (300..400).contains(&reply.status) {
             return Ok(());

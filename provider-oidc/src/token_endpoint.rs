@@ -100,8 +100,6 @@ impl Oidc {
     pub(crate) async fn exchange(&self, request: GrantRequest<'_>) -> Result<Exchanged, AuthError> {
         let GrantRequest { grant_type, form, asked, key } = request;
         let endpoint = self.endpoint(Which::Token).await?;
-        // Read before: what cannot be read must not cost the answer.
-        let thumbprint = self.http.network.thumbprint().await?;
         let sent = Instant::now();
         let sent_at = self.now();
         let reply = self.post_bound(&endpoint, form, key).await.map_err(|error| {
@@ -111,11 +109,11 @@ impl Oidc {
         tracing::debug!(grant_type, %endpoint, status = reply.status, elapsed = ?sent.elapsed(), "the token endpoint answered");
         let mut answer = read(&reply, &asked, key)?;
         answer.id_token = answer.id_token.filter(|_| self.config.id_tokens);
-        if let Some(thumbprint) = thumbprint
+        if self.http.network.certificate.is_some()
             && key.is_none()
-            && confirms(&answer.access, &thumbprint)
+            && let Some(bound) = confirmed(&answer.access)
         {
-            answer.access = answer.access.with_binding(Binding::Certificate(thumbprint));
+            answer.access = answer.access.with_binding(Binding::Certificate(bound));
         }
         Ok(Exchanged { answer, sent, sent_at })
     }
@@ -198,13 +196,13 @@ pub(crate) fn read(reply: &Reply, asked: &Asked<'_>, key: Option<&BindingKey>) -
     })
 }
 
-/// Whether a token says that it is bound to this certificate (RFC 8705 section 3.1). One that is no JWT does not say.
-fn confirms(token: &AccessToken, thumbprint: &str) -> bool {
+/// The certificate that a token says it is bound to (RFC 8705 section 3.1): the one that the server was shown, which need not
+/// be the one that is there now. A token that is no JWT does not say.
+fn confirmed(token: &AccessToken) -> Option<String> {
     let claims =
         token.secret().expose_secret().split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
     let claims = claims.map(Zeroizing::new).and_then(|claims| json::object::<Value>(&claims));
-    let bound = claims.as_ref().and_then(|claims| claims.pointer("/cnf/x5t#S256")?.as_str());
-    bound == Some(thumbprint)
+    claims?.pointer("/cnf/x5t#S256")?.as_str().map(str::to_owned)
 }
 
 /// The granted scopes: a list with spaces between, as the standard has it, or a JSON array.

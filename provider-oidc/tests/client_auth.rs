@@ -233,10 +233,8 @@ async fn rfc7523_3_an_assertion_is_valid_by_the_servers_clock() {
     let provider = app(&server, &signer).build(&context).unwrap();
     acquire(&provider).await.unwrap();
     assert_eq!((server.counters().discovery, server.counters().token), (1, 1));
-    // Somebody sets the clock: the first answer tells, and the next assertion is right again.
+    // Somebody sets the clock: the refusal tells, and the request is sent once more.
     clock.set_back(Duration::from_secs(20 * 365 * 86400));
-    let error = acquire(&provider).await.unwrap_err();
-    assert_eq!(error.oauth_error(), Some("invalid_client"));
     acquire(&provider).await.unwrap();
     assert_eq!(server.counters().token, 3);
 }

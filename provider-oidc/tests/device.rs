@@ -137,6 +137,17 @@ async fn retry_after_is_honoured() {
 }
 
 #[tokio::test]
+async fn retry_after_is_honoured_while_the_person_has_not_decided() {
+    let server = server(Some(0)).await;
+    let body = Some(json!({"error": "authorization_pending"}));
+    let pending = Fault::Status { status: 400, retry_after: Some("3".into()), body };
+    server.faults().push(Endpoint::Token, pending);
+    log_in(&build(device(&server)), &Shown::new()).await.unwrap();
+    assert_eq!(polls(&server), 2);
+    assert_eq!(pauses(&server), [3]);
+}
+
+#[tokio::test]
 async fn a_server_that_stays_away_is_no_denial() {
     let settings = Settings { device_expires_in: Duration::from_secs(3), ..settings(None) };
     let server = AuthorizationServer::start(settings).await;

@@ -291,8 +291,9 @@ async fn rfc9449_5_a_refresh_in_a_new_process_uses_the_logins_key() {
 
     // The server would not have taken another key.
     let (record, _) = store.load(&later.identity().into()).await.unwrap().unwrap();
-    let stolen = Login { binding_key: None, ..record.login.unwrap() };
     let provider = build(alice(&server));
+    let other = acquire(&provider, None).await.unwrap().login.unwrap();
+    let stolen = Login { binding_key: other.binding_key, ..record.login.unwrap() };
     let error = acquire(&provider, Some(&stolen)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LoginRejected);
 }

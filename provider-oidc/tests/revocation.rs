@@ -69,8 +69,10 @@ async fn a_server_without_revocation_says_so() {
 }
 
 #[tokio::test]
-async fn nothing_to_revoke_costs_no_request() {
+async fn nothing_to_revoke_costs_no_request_and_is_not_called_revoked() {
     let server = AuthorizationServer::start(Settings::default()).await;
-    build(device(&server)).revoke(&Login::default()).await.unwrap();
+    let error = build(device(&server)).revoke(&Login::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.message().contains("nothing to revoke"), "{error}");
     assert!(server.requests().is_empty());
 }

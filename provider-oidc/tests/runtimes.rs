@@ -20,7 +20,8 @@ fn no_tokio_runtime_is_needed() {
     pollster::block_on(provider.end_session_url(None, None)).unwrap();
     pollster::block_on(provider.document(&server.url("/jwks"), Duration::from_secs(60))).unwrap();
     let app = build(Oidc::builder(server.issuer(), "cli").flow(Flow::Browser));
-    let started = pollster::block_on(app.start(&LoginRequest::default(), Some("http://127.0.0.1:1/callback")));
+    let started =
+        pollster::block_on(app.start(&LoginRequest::default(), Some("http://127.0.0.1:1/callback")));
     let (_, pending) = started.unwrap();
     pollster::block_on(app.finish(pending, "state=other&code=x")).unwrap_err();
 }

@@ -146,12 +146,15 @@ async fn logout(profile: &Profile, console: &mut Console) -> Result<(), Failure>
         console.say(&format!("profile {name} was not logged in"));
     } else if report.revoked {
         console.say(&format!("logged out of profile {name}: revoked at the server, and forgotten here"));
-    } else {
+    } else if report.problems.is_empty() {
         console
             .say(&format!("logged out of profile {name}: forgotten here; nothing was revoked at the server"));
+    } else {
+        console
+            .say(&format!("logged out of profile {name}: forgotten here, but not all of it at the server"));
     }
     for problem in &report.problems {
-        console.say("what the server knows of this login stays valid until it expires there:");
+        console.say("what was not revoked stays valid until it expires there:");
         console.say_error(problem);
     }
     Ok(())

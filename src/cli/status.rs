@@ -58,7 +58,13 @@ impl Report {
     fn needs_no_login(&self) -> bool {
         matches!(
             self.status.identity.grant.as_str(),
-            "callback" | "client_credentials" | "jwt_bearer" | "password" | "secret" | "token" | "token_exchange"
+            "callback"
+                | "client_credentials"
+                | "jwt_bearer"
+                | "password"
+                | "secret"
+                | "token"
+                | "token_exchange"
         )
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keyfob::{
-    Context, ErrorKind, ExposeSecret as _, LoginRequest, Session,
+    Context, CredentialProvider as _, ErrorKind, ExposeSecret as _, Login, LoginRequest, Session,
     authorize::Origins,
     keycloak::Keycloak,
     middleware::AuthClient,
@@ -136,5 +136,21 @@ async fn a_logout_with_the_browser_ends_the_sso_session() {
     let url = provider.oidc().end_session_url(acquired.login.as_ref(), None).await.unwrap();
     let answer = reqwest::get(url.expose_secret()).await.unwrap();
     assert!(answer.status().is_success(), "{}", answer.status());
+    assert_eq!(server.session_count("alice").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_logout_without_the_browser_ends_the_sso_session() {
+    let Some(server) = Turn::wait("logout with the ID token posted").await else { return };
+    let provider = Keycloak::builder(server.base(), "test", "native")
+        .flow(Flow::Browser)
+        .oidc(|oidc| oidc.redirect_uri("http://127.0.0.1:54321/cb").end_session(true))
+        .build(&Context::new())
+        .unwrap();
+    let (url, pending) = provider.oidc().start(&LoginRequest::default(), None).await.unwrap();
+    let login = provider.oidc().finish(pending, &sign_in(&server, &url).await).await.unwrap().login.unwrap();
+    assert_eq!(server.session_count("alice").await.unwrap(), 1);
+    // Without the refresh token, whose revocation would end it too.
+    provider.revoke(&Login { refresh_token: None, ..login }).await.unwrap();
     assert_eq!(server.session_count("alice").await.unwrap(), 0);
 }

@@ -27,7 +27,8 @@ use crate::{
 pub struct LogoutReport {
     /// Whether there was a login to end.
     pub was_logged_in: bool,
-    /// Whether the server was told, and agreed.
+    /// Whether the server was told, and did all that it was asked. Where it did a part, or there was nothing that it could be
+    /// asked, the problems say so.
     pub revoked: bool,
     /// What went wrong. The login is forgotten here all the same.
     pub problems: Vec<AuthError>,

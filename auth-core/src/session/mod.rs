@@ -39,8 +39,8 @@ use self::{
     slot::{Report, Slot},
 };
 use crate::{
-    Acquired, AuthError, Challenge, Context, CredentialProvider, Identity, Interaction, Keep, Login, LoginRequest,
-    RequestKey, Subject, TokenRequest,
+    Acquired, AuthError, Challenge, Context, CredentialProvider, Identity, Interaction, Keep, Login,
+    LoginRequest, RequestKey, Subject, TokenRequest,
     context::{EngineKey, StoreKey},
     store::{LoginKey, MemoryStore, Persistence, TokenStore},
     sync::sleep,

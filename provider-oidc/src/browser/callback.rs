@@ -56,13 +56,18 @@ pub(crate) fn state_of(answer: &SecretString) -> Option<String> {
 
 /// The parameters of a query, a form or a URL.
 fn parameters(text: &str) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(query_of(text).as_bytes())
+}
+
+/// What of a query, a form or a URL is its parameters.
+pub(crate) fn query_of(text: &str) -> &str {
     let text = text.trim();
     // In a query of its own, a question mark is part of a value.
     let query = match text.split_once('?') {
         Some((before, query)) if !before.contains(['=', '&']) => query,
         _ => text,
     };
-    form_urlencoded::parse(query.split('#').next().unwrap_or_default().as_bytes())
+    query.split('#').next().unwrap_or_default()
 }
 
 #[cfg(test)]

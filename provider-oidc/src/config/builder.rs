@@ -606,7 +606,8 @@ impl fmt::Debug for OidcBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OidcBuilder")
             .field("kind", &self.kind)
-            .field("issuer", &self.issuer)
+            // It is not checked yet: a password may stand before its host.
+            .field("issuer", &self.issuer.rsplit_once('@').map_or(&*self.issuer, |(_, host)| host))
             .field("client_id", &self.client_id)
             .field("flow", &self.flow)
             .field("label", &self.label)

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Parameters that are the grants' own; another value would break the request, or a secret out of its place.
-const RESERVED: [&str; 30] = [
+const RESERVED: [&str; 36] = [
     "grant_type",
     "client_id",
     "client_secret",
@@ -57,6 +57,13 @@ const RESERVED: [&str; 30] = [
     "requested_token_type",
     "dpop_jkt",
     "authorization_details",
+    // These have settings of their own, or come of a challenge.
+    "claims",
+    "prompt",
+    "login_hint",
+    "acr_values",
+    "max_age",
+    "ui_locales",
 ];
 
 /// How long a person may take to sign in with a browser.
@@ -97,7 +104,10 @@ pub(crate) struct Config {
     /// Whether a logout ends the person's session at the provider too.
     pub(crate) end_session: bool,
     /// The only algorithm of ID tokens, if it was said.
-    #[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "signatures are checked in the other build"))]
+    #[cfg_attr(
+        not(feature = "jose"),
+        expect(dead_code, reason = "signatures are checked in the other build")
+    )]
     pub(crate) id_token_signing_alg: Option<String>,
     pub(crate) id_tokens: bool,
     pub(crate) scope_on_poll: bool,
@@ -162,11 +172,14 @@ impl Config {
         let keys = keys(&builder)?;
         let flow = builder.flow;
         let client = client(&builder, keys.as_ref())?;
-        let flow = flow.unwrap_or(match client.is_confidential() {
-            true if builder.username.is_some() => Flow::Password,
-            true => Flow::ClientCredentials,
-            false => Flow::Device,
-        });
+        if flow.is_none() && (builder.username.is_some() || builder.password.is_some()) {
+            return Err(Wrong::new(
+                "username",
+                "and `password` are of the flow \"password\", which `flow` must say: it is not taken unasked",
+            ));
+        }
+        let unsaid = if client.is_confidential() { Flow::ClientCredentials } else { Flow::Device };
+        let flow = flow.unwrap_or(unsaid);
         needs(&builder, flow, &client, keys.is_some())?;
         let tenant = tenant::tenant(&builder, flow);
         if builder.id_token_signing_alg.is_some() && cfg!(not(feature = "jose")) {
@@ -187,6 +200,9 @@ impl Config {
         }
         if let Some((name, _)) = builder.extra.iter().find(|(name, _)| RESERVED.contains(&name.as_str())) {
             return Err(Wrong { key: "extra_parameters", what: format!("cannot set `{name}`") });
+        }
+        if builder.assertion.lifetime < Duration::from_secs(1) {
+            return Err(Wrong::new("assertion_lifetime", "must be a second at least"));
         }
         if let Some(details) = &builder.authorization_details
             && !serde_json::from_str::<serde_json::Value>(details).is_ok_and(|value| value.is_array())
@@ -309,6 +325,15 @@ fn client(builder: &OidcBuilder, keys: Option<&Keys>) -> Result<Client, Wrong> {
             }
             _ => {}
         }
+    }
+    if builder.client_assertion.is_some() && method != ClientAuth::PrivateKeyJwt {
+        return Err(Wrong {
+            key: "client_assertion",
+            what: format!("has no use with client_auth = {:?}", method.as_str()),
+        });
+    }
+    if builder.client_auth == Some(ClientAuth::None) && keys.is_some() && !for_grant {
+        return Err(Wrong::new("client_auth", "is \"none\", so a key has no use"));
     }
     let proof = match method {
         ClientAuth::None => Proof::Nothing,

@@ -1,6 +1,9 @@
 //! [`RedirectUri`]: where a browser comes back to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
+};
 
 use url::{Host, Url};
 
@@ -9,8 +12,8 @@ use url::{Host, Url};
 pub(crate) struct RedirectUri {
     text: String,
     url: Url,
-    /// Where the text has its port, or could have one.
-    port_at: usize,
+    /// What of the text is its port, the colon included, or where it could be.
+    port_at: Range<usize>,
     port: Option<u16>,
 }
 
@@ -29,6 +32,9 @@ impl RedirectUri {
         }
         if url.scheme() == "http" && (loopback(&url).is_none() || !text.contains("://")) {
             return Err("must be https, or http on 127.0.0.1, [::1] or localhost".into());
+        }
+        if text.split_once("://").is_some_and(|(_, rest)| rest.starts_with(['/', '\\'])) {
+            return Err("must have its host right after `://`".into());
         }
         let (port_at, port) = port(text);
         Ok(Self { text: text.to_owned(), url, port_at, port: port.filter(|port| *port != 0) })
@@ -54,8 +60,7 @@ impl RedirectUri {
         match self.port {
             Some(_) => self.text.clone(),
             None => {
-                let (before, after) = self.text.split_at(self.port_at);
-                let after = after.strip_prefix(":0").unwrap_or(after);
+                let (before, after) = (&self.text[..self.port_at.start], &self.text[self.port_at.end..]);
                 format!("{before}:{port}{after}")
             }
         }
@@ -98,15 +103,15 @@ fn loopback(url: &Url) -> Option<Loopback> {
     }
 }
 
-/// Where the text of a URL has its port, and which; the parser keeps none that is the scheme's usual one.
-fn port(text: &str) -> (usize, Option<u16>) {
+/// What of the text of a URL is its port, and which it is; the parser keeps none that is the scheme's usual one.
+fn port(text: &str) -> (Range<usize>, Option<u16>) {
     let host = text.find("://").map_or(0, |at| at + 3);
     let end = text[host..].find(['/', '?', '\\']).map_or(text.len(), |at| host + at);
     // A colon within brackets is the address's.
     let address = text[host..end].find(']').map_or(host, |at| host + at);
     match text[address..end].find(':') {
-        Some(at) => (address + at, text[address + at + 1..end].parse().ok()),
-        None => (end, None),
+        Some(at) => (address + at..end, text[address + at + 1..end].parse().ok()),
+        None => (end..end, None),
     }
 }
 
@@ -120,6 +125,10 @@ mod tests {
             ("http://127.0.0.1/callback", None, "http://127.0.0.1:8000/callback"),
             ("http://127.0.0.1", None, "http://127.0.0.1:8000"),
             ("http://127.0.0.1:0/callback", None, "http://127.0.0.1:8000/callback"),
+            ("http://127.0.0.1:/callback", None, "http://127.0.0.1:8000/callback"),
+            ("http://[::1]:?app=1", None, "http://[::1]:8000?app=1"),
+            ("http://127.0.0.1:00/callback", None, "http://127.0.0.1:8000/callback"),
+            ("http://localhost:08080/callback", Some(8080), "http://localhost:08080/callback"),
             ("http://[::1]/callback?app=1", None, "http://[::1]:8000/callback?app=1"),
             ("http://localhost?app=1", None, "http://localhost:8000?app=1"),
             ("http://[::1]:53682/", Some(53682), "http://[::1]:53682/"),
@@ -157,6 +166,9 @@ mod tests {
             "http://127.0.0.1/call\tback",
             "http:127.0.0.1/callback",
             "http:\\\\127.0.0.1\\callback",
+            "http:///127.0.0.1/callback",
+            "http://\\127.0.0.1/callback",
+            "http://127.0.0.1:99999/callback",
             "/callback",
         ] {
             let what = RedirectUri::parse(bad).unwrap_err();

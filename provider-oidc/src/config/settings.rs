@@ -49,8 +49,7 @@ impl OidcBuilder {
             }
         }
         self.dpop = settings.bool("dpop")?.unwrap_or(self.dpop);
-        self.id_token_signing_alg =
-            settings.string("id_token_signing_alg")?.or(self.id_token_signing_alg);
+        self.id_token_signing_alg = settings.string("id_token_signing_alg")?.or(self.id_token_signing_alg);
         self.end_session = settings.bool("end_session")?.unwrap_or(self.end_session);
         self.network.authorities =
             settings.path("ca_file")?.map(SecretSource::File).or(self.network.authorities);

@@ -168,6 +168,23 @@ fn mistakes_are_named_with_key_and_line() {
             vec![("extra_parameters", Value::Table(BTreeMap::from([("state".into(), (text("x"), None))])))],
             "`extra_parameters` cannot set `state`",
         ),
+        (
+            vec![("username", text("a")), ("client_secret", text("s"))],
+            "`username` and `password` are of the flow",
+        ),
+        (
+            vec![("client_assertion", text("j")), ("client_auth", text("none"))],
+            "`client_assertion` has no use",
+        ),
+        (
+            vec![
+                ("client_assertion", text("j")),
+                ("client_auth", text("client_secret_post")),
+                ("client_secret", text("s")),
+            ],
+            "`client_assertion` has no use",
+        ),
+        (vec![("assertion_lifetime", Value::Integer(0))], "`assertion_lifetime` must be"),
         (vec![("token_endpiont", text("https://idp.example/t"))], "did you mean `token_endpoint`"),
     ] {
         let error = read(&keys).unwrap_err();
@@ -186,8 +203,16 @@ fn the_builder_refuses_what_cannot_work() {
     assert!(builder().build(&context).is_ok());
     assert!(builder().extra_parameter("organization", "x").build(&context).is_ok());
     assert!(Oidc::builder("http://localhost:8080", "app").build(&context).is_ok());
+    for name in ["claims", "prompt", "login_hint", "acr_values", "max_age", "ui_locales"] {
+        let error = builder().extra_parameter(name, "x").build(&context).unwrap_err();
+        assert!(error.message().contains(&format!("cannot set `{name}`")), "{error}");
+    }
     for bad in [
         builder().extra_parameter("grant_type", "password"),
+        builder().assertion_lifetime(Duration::from_millis(999)),
+        builder().username("alice").password(SecretSource::Literal("marker".into())),
+        #[cfg(feature = "jose")]
+        builder().key(SecretSource::Literal("marker".into())).client_auth(ClientAuth::None),
         builder().extra_parameter("client_secret", "marker"),
         builder().flow(Flow::ClientCredentials),
         builder().token_endpoint("http://idp.example/t"),
@@ -208,6 +233,9 @@ fn debug_shows_no_secret() {
         .extra_parameter("key", "marker-2")
         .token_endpoint("https://idp.example/t?key=marker-3");
     assert!(!format!("{builder:?}").contains("marker"));
+    let unchecked = Oidc::builder("https://user:marker@idp.example", "app");
+    let shown = format!("{unchecked:?}");
+    assert!(!shown.contains("marker") && shown.contains("idp.example"), "{shown}");
     let provider = builder.build(&Context::new()).unwrap();
     assert!(!format!("{provider:?}").contains("marker"), "{provider:?}");
 }
@@ -229,7 +257,8 @@ fn every_key_is_documented() {
 #[test]
 fn who_and_what_was_configured_tells_logins_apart() {
     let tenant = |change: &dyn Fn(OidcBuilder) -> OidcBuilder| {
-        let builder = Oidc::builder(ISSUER, "app").client_secret(SecretSource::Literal("s".into())).label("work");
+        let builder =
+            Oidc::builder(ISSUER, "app").client_secret(SecretSource::Literal("s".into())).label("work");
         change(builder).build(&Context::new()).unwrap().identity().tenant
     };
     let password = |user: &'static str| {

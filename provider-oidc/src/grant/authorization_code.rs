@@ -20,7 +20,7 @@ use crate::{
     http::{Form, Reply},
     json::{self, Secret},
     metadata::Which,
-    oauth_error::{Asked, error_in},
+    oauth_error::{Asked, error_in, kind_of_code},
     token_endpoint::GrantRequest,
 };
 
@@ -116,11 +116,17 @@ impl Oidc {
         redirect_uri: String,
     ) -> Result<(String, Pending), AuthError> {
         let (endpoint, offers) = match self.config.endpoint(Which::Authorization) {
-            Some(endpoint) => (endpoint.clone(), None),
-            None => {
+            // There may be no metadata.
+            Some(known) if self.config.endpoint(Which::Token).is_some() => (known.clone(), None),
+            // Where the metadata is needed anyway, what it demands of a login counts.
+            known => {
                 let metadata = self.metadata().await?;
-                // No certificate is shown here: it is the person's browser that goes there.
-                (metadata.endpoint(Which::Authorization, false)?, Some(metadata))
+                let endpoint = match known {
+                    Some(known) => known.clone(),
+                    // No certificate is shown here: it is the person's browser that goes there.
+                    None => metadata.endpoint(Which::Authorization, false)?,
+                };
+                (endpoint, Some(metadata))
             }
         };
         let says = |member: &str| offers.as_ref().is_some_and(|metadata| metadata.says(member));
@@ -154,10 +160,8 @@ impl Oidc {
         };
         let form = self.authorization_request(request, &pending, key.as_ref());
         let required = says("require_pushed_authorization_requests");
-        let offered = match &offers {
-            Some(metadata) => metadata.names(Which::PushedAuthorization),
-            None => self.config.endpoint(Which::PushedAuthorization).is_some(),
-        };
+        let offered = self.config.endpoint(Which::PushedAuthorization).is_some()
+            || offers.as_ref().is_some_and(|metadata| metadata.names(Which::PushedAuthorization));
         let query = match self.config.browser.pushed {
             Some(false) if required => {
                 return Err(AuthError::configuration(
@@ -165,7 +169,17 @@ impl Oidc {
                 ));
             }
             Some(true) => self.push(form, key.as_ref()).await?,
-            None if required || offered => self.push(form, key.as_ref()).await?,
+            None if required => self.push(form, key.as_ref()).await?,
+            None if offered => self.push(form, key.as_ref()).await.map_err(|error| {
+                if error.kind() != ErrorKind::Refused {
+                    return error;
+                }
+                let message = format!(
+                    "{}; the server does not demand it: `pushed_authorization_requests = false` goes without",
+                    error.message()
+                );
+                error.with_message(message)
+            })?,
             Some(false) | None => {
                 let mut form = form;
                 form.push("client_id", self.config.client.id());
@@ -300,19 +314,10 @@ impl Oidc {
             _ => {}
         }
         if let Some(code) = answer.error {
-            let kind = match code.as_str() {
-                "interaction_required"
-                | "login_required"
-                | "consent_required"
-                | "account_selection_required" => ErrorKind::InteractionRequired,
-                "temporarily_unavailable" | "server_error" => ErrorKind::Transient,
-                _ => ErrorKind::Refused,
-            };
+            let kind = kind_of_code(&code);
             let message = match code.as_str() {
                 "access_denied" => "the sign-in was denied",
-                "temporarily_unavailable" | "server_error" => {
-                    "the server cannot sign anybody in at the moment"
-                }
+                _ if kind == ErrorKind::Transient => "the server cannot sign anybody in at the moment",
                 _ => "the server refused the browser login",
             };
             let error = AuthError::new(kind, message).with_oauth(code, answer.error_description);

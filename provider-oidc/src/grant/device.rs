@@ -24,6 +24,8 @@ use crate::{
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// The interval where the server says none (RFC 8628 section 3.2).
 const INTERVAL: Duration = Duration::from_secs(5);
+/// The shortest that is kept to, whatever the server says: it counts in seconds.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// What `slow_down` adds to it, for good (RFC 8628 section 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
 /// The longest pause that backing off comes to by itself.
@@ -272,7 +274,7 @@ pub(super) fn read(reply: &Reply) -> Result<Authorization, AuthError> {
         verification_uri_complete: url(members.verification_uri_complete.as_ref())
             .or_else(|| url(members.verification_url_complete.as_ref())),
         expires_in: json::seconds(members.expires_in.as_ref()).unwrap_or(LIFE).min(LONGEST_LIFE),
-        interval: json::seconds(members.interval.as_ref()).unwrap_or(INTERVAL),
+        interval: json::seconds(members.interval.as_ref()).unwrap_or(INTERVAL).max(SHORTEST_INTERVAL),
     })
 }
 
@@ -407,9 +409,14 @@ mod tests {
         let google = json!({"verification_uri": null, "verification_url": "https://www.google.com/device"});
         assert_eq!(authorization(&google).unwrap().verification_uri, "https://www.google.com/device");
 
-        for (interval, seconds) in
-            [(json!(null), 5), (json!("7"), 7), (json!(0), 5), (json!("x"), 5), (json!(3.0), 3)]
-        {
+        for (interval, seconds) in [
+            (json!(null), 5),
+            (json!("7"), 7),
+            (json!(0), 5),
+            (json!("x"), 5),
+            (json!(3.0), 3),
+            (json!(0.01), 1),
+        ] {
             assert_eq!(authorization(&json!({"interval": interval})).unwrap().interval.as_secs(), seconds);
         }
         for (expires_in, seconds) in

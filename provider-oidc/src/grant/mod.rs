@@ -103,7 +103,14 @@ impl Oidc {
                     "the server gave no ID token, so how the person signed in cannot be told; ask for the scope openid",
                 ));
             }
-            None => None,
+            None => {
+                if self.config.id_tokens && asked.contains("openid") {
+                    tracing::warn!(
+                        "the scope openid was asked for and no ID token came: who signed in is not known"
+                    );
+                }
+                None
+            }
         };
         // Not said is "as asked for" (RFC 6749 section 5.1).
         let scopes = answer.access.scopes().cloned().unwrap_or(asked);

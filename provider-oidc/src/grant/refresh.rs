@@ -1,8 +1,9 @@
 //! Refreshing an access token (RFC 6749 section 6, OpenID Connect Core section 12).
 
-use keyfob_auth_core::{
-    Acquired, AuthError, Challenge, ErrorKind, ExposeSecret, Login, Scopes, TokenRequest,
-};
+use std::time::Duration;
+
+use keyfob_auth_core::{Acquired, AuthError, Challenge, ExposeSecret, Login, Scopes, TokenRequest};
+use tokio::time::timeout;
 
 use crate::{
     Oidc, binding,
@@ -10,7 +11,16 @@ use crate::{
     token_endpoint::{Exchanged, GrantRequest},
 };
 
+/// The longest that an ID token's signature may keep the tokens that came with it from being saved.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Oidc {
+    /// Whether the login's refresh token cannot be spent for want of the key that its tokens are to be bound to. The server
+    /// would bind nothing (RFC 9449 section 5), and a refresh token that rotates would be lost with its answer.
+    pub(crate) fn lacks_key(&self, login: &Login) -> bool {
+        self.config.dpop && login.binding_key.is_none()
+    }
+
     /// Spends the login's refresh token, once.
     pub(crate) async fn refresh(&self, request: &TokenRequest, login: &Login) -> Result<Acquired, AuthError> {
         let Some(token) = &login.refresh_token else {
@@ -19,6 +29,9 @@ impl Oidc {
                 "the login has no refresh token to renew it with; log in again",
             ));
         };
+        if self.lacks_key(login) {
+            return Err(AuthError::login_required("the login was made without a key (DPoP); log in again"));
+        }
         let challenge = request.challenge.as_ref();
         if let Some(challenge) = challenge.filter(|challenge| needs_a_person(challenge, login)) {
             return Err(AuthError::interaction_required("the resource wants a person to sign in again")
@@ -31,6 +44,8 @@ impl Oidc {
             self.scopes_for(&request.scopes, challenge)
         };
         let key = self.key_of(Some(login))?;
+        // Written before: nothing must fail once the refresh token is spent.
+        let binding_key = binding::to_secret(key.as_ref())?;
         let grant = GrantRequest::new("refresh_token", "the refresh")
             .spends_login()
             .bound_to(key.as_ref())
@@ -41,11 +56,16 @@ impl Oidc {
             .challenge(challenge);
         let exchanged = self.exchange(grant).await?;
         let mut answer = self.renewal(&exchanged, login).await?;
-        answer.binding_key = binding::to_secret(key.as_ref())?;
+        answer.binding_key = binding_key;
         Ok(Acquired::with_login(exchanged.answer.access, login.renewed_by(answer)))
     }
 
-    /// What the answer says of the login.
+    /// What the answer says of the login. An ID token that cannot be checked is no reason to throw away the refresh token that
+    /// came with it: both came straight from the server, over TLS (OpenID Connect Core section 3.1.3.7, point 6). The login
+    /// keeps the one it has.
+    ///
+    /// # Errors
+    /// Refused if the ID token is of another issuer or of somebody else.
     async fn renewal(&self, exchanged: &Exchanged, login: &Login) -> Result<Login, AuthError> {
         let answer = &exchanged.answer;
         let mut renewed = Login {
@@ -54,23 +74,22 @@ impl Oidc {
             ..Login::default()
         };
         let Some(token) = &answer.id_token else { return Ok(renewed) };
-        let signed = match self.check_signature(token).await {
-            // Keys that cannot be had now are no reason to throw away the refresh token that came with it.
-            Err(error) if error.kind() == ErrorKind::Transient => {
-                tracing::warn!(%error, "the signature of a renewal's ID token could not be checked; the old one stays");
-                false
-            }
-            checked => checked.map(|()| true)?,
-        };
         let expected = Expected {
             access_token: Some(answer.access.secret().expose_secret()),
             former: login.id_token.as_ref().map(|token| token.expose_secret()),
             ..self.expected()
         };
         let account = id_token::account_of_renewal(token.expose_secret(), &expected, login.account.as_ref())?;
-        if signed {
-            renewed.id_token = account.as_ref().and(answer.id_token.clone());
-            renewed.account = account;
+        let Some(account) = account else { return Ok(renewed) };
+        let late = |_| Err(AuthError::transient("the server's keys took too long"));
+        match timeout(PATIENCE, self.check_signature(token)).await.unwrap_or_else(late) {
+            Ok(()) => {
+                renewed.id_token = Some(token.clone());
+                renewed.account = Some(account);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the signature of a renewal's ID token could not be checked; the old one stays");
+            }
         }
         Ok(renewed)
     }

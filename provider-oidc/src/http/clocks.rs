@@ -6,20 +6,27 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use reqwest::header::{DATE, HeaderMap};
+use reqwest::header::{AGE, DATE, HeaderMap};
 
 /// How far a clock must be off before it is heeded: answers take their time, and `Date` has no fractions.
 const NOTICEABLE: Duration = Duration::from_secs(5);
 /// How many servers' clocks are remembered.
 const MOST: usize = 1024;
 
-/// How far the clocks of servers are off this machine's, by host: whether ahead, and by how much.
+/// How far a clock is off this machine's: whether ahead, and by how much.
+pub(crate) type Skew = (bool, Duration);
+
+/// How far the clocks of servers are off, by host.
 #[derive(Default)]
-pub(crate) struct Clocks(Mutex<HashMap<String, (bool, Duration)>>);
+pub(crate) struct Clocks(Mutex<HashMap<String, Skew>>);
 
 impl Clocks {
-    /// Takes in when a server says that it has answered (RFC 9110 section 6.6.1).
+    /// Takes in when a server says that it has answered (RFC 9110 section 6.6.1). An answer out of a cache (RFC 9111 section
+    /// 5.1) was made at another time.
     pub(crate) fn learn(&self, host: &str, headers: &HeaderMap, now: SystemTime) {
+        if headers.contains_key(AGE) {
+            return;
+        }
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else { return };
         let (ahead, by) = match date.duration_since(now) {
@@ -44,8 +51,15 @@ impl Clocks {
     }
 
     /// Whether it is ahead, and by how much; `None` if it is right, or nothing is known of it.
-    pub(crate) fn skew(&self, host: &str) -> Option<(bool, Duration)> {
+    pub(crate) fn skew(&self, host: &str) -> Option<Skew> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
+    }
+
+    /// Whether it is noticeably elsewhere than it was thought to be.
+    pub(crate) fn has_moved(&self, host: &str, since: Option<Skew>) -> bool {
+        let [(ahead, by), (was_ahead, was_by)] = [self.skew(host), since].map(Option::unwrap_or_default);
+        let moved = if ahead == was_ahead { by.abs_diff(was_by) } else { by.saturating_add(was_by) };
+        moved >= NOTICEABLE
     }
 }
 
@@ -54,6 +68,28 @@ mod tests {
     use reqwest::header::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_clock_has_moved_by_what_lies_between() {
+        let clocks = Clocks::default();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
+        let headers =
+            [(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:50:37 GMT"))].into_iter().collect();
+        clocks.learn("idp.example:443", &headers, now);
+        let s = Duration::from_secs;
+        for (since, moved) in [
+            (None, true),
+            (Some((true, s(60))), false),
+            (Some((true, s(57))), false),
+            (Some((true, s(120))), true),
+            (Some((false, s(60))), true),
+            (Some((false, Duration::MAX)), true),
+        ] {
+            assert_eq!(clocks.has_moved("idp.example:443", since), moved, "{since:?}");
+        }
+        assert!(!clocks.has_moved("other.example:443", None));
+        assert!(clocks.has_moved("other.example:443", Some((false, s(60)))));
+    }
 
     #[test]
     fn a_clock_is_heeded_once_it_is_noticeably_off() {

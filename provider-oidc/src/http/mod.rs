@@ -1,6 +1,7 @@
 //! Requests to an authorization server: no redirects, bounded answers, deadlines, nothing secret in errors.
 
 mod clocks;
+mod echo;
 mod endpoint;
 mod form;
 mod network;
@@ -19,7 +20,8 @@ use tokio::time::{Instant, sleep};
 use zeroize::{Zeroize, Zeroizing};
 
 pub(crate) use self::{
-    clocks::Clocks,
+    clocks::{Clocks, Skew},
+    echo::Sent,
     endpoint::Endpoint,
     form::Form,
     network::{Certificate, Network, Proxy},
@@ -113,7 +115,8 @@ impl Http {
             request = request.header(name, value);
         }
         let told = explain::Told::post(&self.context, endpoint, &form, &headers);
-        self.send(endpoint, request.body(form.into_body()), told).await
+        let sent = Sent::of(form.as_str(), headers.iter().map(|(_, value)| value));
+        self.send(endpoint, request.body(form.into_body()), &sent, told).await
     }
 
     /// Fetches a document; again after a moment if the server cannot be reached or cannot answer now.
@@ -151,18 +154,24 @@ impl Http {
     async fn get_once(&self, endpoint: &Endpoint, headers: HeaderMap) -> Result<Reply, AuthError> {
         let told = explain::Told::get(&self.context, endpoint, &headers);
         let client = self.network.client(&self.context, endpoint).await?;
+        let sent = Sent::of("", headers.values());
         let request = client.request(Method::GET, endpoint.url().clone()).headers(headers);
-        self.send(endpoint, request, told).await
+        self.send(endpoint, request, &sent, told).await
     }
 
     async fn send(
         &self,
         endpoint: &Endpoint,
         request: RequestBuilder,
+        sent: &Sent,
         told: Option<explain::Told>,
     ) -> Result<Reply, AuthError> {
         let started = Instant::now();
-        let answer = self.answer(endpoint, request).await;
+        let mut answer = self.answer(endpoint, request).await;
+        if let Ok(reply) = &mut answer {
+            // Before anybody else sees it: errors, logs and records quote what the server says.
+            sent.hide_in(reply);
+        }
         if let Some(told) = told {
             told.answered(&answer, started.elapsed());
         }
@@ -216,8 +225,17 @@ impl Http {
     }
 
     /// How far the server's clock is known to be off this machine's: whether ahead, and by how much.
-    pub(crate) fn skew(&self, endpoint: &Endpoint) -> Result<Option<(bool, Duration)>, AuthError> {
+    pub(crate) fn skew(&self, endpoint: &Endpoint) -> Result<Option<Skew>, AuthError> {
         Ok(self.clocks()?.skew(&endpoint.host()))
+    }
+
+    /// Whether the server's clock has turned out to be noticeably elsewhere since its [`skew`](Self::skew) was this.
+    pub(crate) fn clock_has_moved(
+        &self,
+        endpoint: &Endpoint,
+        since: Option<Skew>,
+    ) -> Result<bool, AuthError> {
+        Ok(self.clocks()?.has_moved(&endpoint.host(), since))
     }
 
     fn clocks(&self) -> Result<Arc<Clocks>, AuthError> {

@@ -211,6 +211,7 @@ fn hash_source(hash: &mut hmac_sha256::Hash, source: &SecretSource) {
     match source {
         SecretSource::Literal(text) => hash.update(text.expose_secret()),
         SecretSource::Configured(source, _) => hash_source(hash, source),
+        SecretSource::Command(argv) => hash.update(format!("{argv:?}")),
         other => hash.update(format!("{other} {:?}", other.revision())),
     }
 }
