@@ -88,7 +88,8 @@ impl Nemo {
             (None, Some(config)) => {
                 let Some(connection) = config.connection().await? else {
                     return Err(AuthError::not_configured(format!(
-                        "no platform is named: set `base_url` or NMP_BASE_URL, or make a context for one in {config:?}",
+                        "no platform is named: set `base_url` or NMP_BASE_URL, or make a context for one in {}",
+                        keyfob_auth_core::TokenStore::describe(config),
                     )));
                 };
                 network.ca_file =

@@ -217,6 +217,12 @@ impl CredentialProvider for Oidc {
         if let Binding::Certificate(bound) = token.binding() {
             self.http.network.still_shows(bound).map_err(|error| self.named(error))?;
         }
+        if self.config.dpop {
+            // From before it was asked for.
+            return Err(
+                self.named(AuthError::refused("the token is not bound to a key (DPoP), as all are to be"))
+            );
+        }
         Presentation::bearer(token)
     }
 

@@ -53,7 +53,17 @@ pub(super) async fn run(
     let asked = screen.asked;
     screen.asking = None;
     match result {
-        Ok(_) => console.say(&told(profile, &Report::of(profile).await?, asked)),
+        Ok(_) => {
+            let report = Report::of(profile).await?;
+            if report.status().unsaved {
+                let store = printable(&report.status().store.to_string());
+                let message = format!(
+                    "the login was made, but could not be saved in {store}, so it ends with this command; mend that, and log in again"
+                );
+                return Err(keyfob_auth_core::AuthError::store(message).into());
+            }
+            console.say(&told(profile, &report, asked));
+        }
         Err(error) => {
             // What cannot be told here is no second failure.
             let before = profile.session.status().await.ok();

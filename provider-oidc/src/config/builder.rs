@@ -109,6 +109,9 @@ impl NetworkSettings {
         if self.certificate.is_none() && self.certificate_key.is_some() {
             return Err(Wrong::new("certificate", "is needed with `certificate_key`"));
         }
+        if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
+            return Err(Wrong::new("timeout", "must be 1 or more"));
+        }
         let proxy = match self.proxy {
             None => Proxy::System,
             Some(none) if none == "none" => Proxy::None,

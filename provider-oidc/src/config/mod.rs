@@ -308,6 +308,12 @@ fn client(builder: &OidcBuilder, keys: Option<&Keys>) -> Result<Client, Wrong> {
         (Some(_), None, _) => ClientAuth::ClientSecretBasic,
         (None, None, _) => ClientAuth::None,
     });
+    if builder.client_auth.is_none() && secret.is_some() && keys.is_some() && !for_grant {
+        return Err(Wrong::new(
+            "client_auth",
+            "must say whether `client_secret` or `key` proves who the client is",
+        ));
+    }
     let needed =
         |key: &'static str| Wrong { key, what: format!("is needed for client_auth = {:?}", method.as_str()) };
     let secret = || secret.cloned().ok_or_else(|| needed("client_secret"));
@@ -373,7 +379,10 @@ fn needs(builder: &OidcBuilder, flow: Flow, client: &Client, keys: bool) -> Resu
     let missing =
         |key: &'static str| Wrong { key, what: format!("is needed for the {} flow", flow.as_str()) };
     match flow {
-        Flow::ClientCredentials if !client.is_confidential() => Err(missing("client_secret")),
+        Flow::ClientCredentials if !client.is_confidential() => Err(Wrong::new(
+            "client_secret",
+            "is needed for the client_credentials flow, or a `key`, a `client_assertion`, or a `certificate` with its `client_auth`",
+        )),
         Flow::Password if builder.username.is_none() => Err(missing("username")),
         Flow::Password if builder.password.is_none() => Err(missing("password")),
         Flow::JwtBearer if builder.grant_assertion.is_none() && !keys => {

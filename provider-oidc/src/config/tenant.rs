@@ -32,6 +32,15 @@ pub(super) fn tenant(builder: &OidcBuilder, flow: Flow) -> String {
     part("authorization_details", builder.authorization_details.clone().unwrap_or_default());
     if !flow.is_personal() && flow != Flow::Password {
         part("scope", builder.scopes.to_string());
+        if !builder.extra.is_empty() {
+            // Their values may be secret.
+            let mut hash = hmac_sha256::Hash::new();
+            for text in builder.extra.iter().flat_map(|(name, value)| [name, value]) {
+                hash.update(text.len().to_le_bytes());
+                hash.update(text);
+            }
+            part("extra", hash.finalize()[..4].iter().map(|byte| format!("{byte:02x}")).collect());
+        }
     }
     parts.join(" ")
 }

@@ -156,6 +156,9 @@ fn mistakes_are_named_with_key_and_line() {
         (vec![("client_auth", text("private_key_jwt"))], "`key` is needed"),
         (vec![("client_auth", text("tls_client_auth"))], "`certificate` is needed"),
         (vec![("certificate_key", text("k"))], "`certificate` is needed"),
+        (vec![("timeout", Value::Integer(0))], "`timeout` must be 1 or more"),
+        #[cfg(feature = "jose")]
+        (vec![("client_secret", text("s")), ("key", text("k"))], "`client_auth` must say whether"),
         (
             vec![("client_auth", text("private_key_jwt")), ("client_secret", text("s"))],
             "`client_secret` has no use",
@@ -277,7 +280,8 @@ fn who_and_what_was_configured_tells_logins_apart() {
             builder.flow(Flow::JwtBearer).assertion(assertion).subject(subject)
         }
     };
-    let pairs: [(String, String); 6] = [
+    let pairs: [(String, String); 7] = [
+        (tenant(&|b| b.extra_parameter("tenant", "x")), tenant(&|b| b.extra_parameter("tenant", "y"))),
         (tenant(&password("alice")), tenant(&password("bob"))),
         (tenant(&exchange("marker-1")), tenant(&exchange("marker-2"))),
         (tenant(&bearer("alice")), tenant(&bearer("bob"))),

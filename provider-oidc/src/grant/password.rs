@@ -21,7 +21,9 @@ impl Oidc {
         let grant = self.asking_for(grant, request).bound_to(key.as_ref());
         let exchanged = self.exchange(grant).await.map_err(|error| match error.oauth_error() {
             Some("invalid_grant") if error.kind() == ErrorKind::Refused => final_refusal(
-                error.with_message(format!("the user name {username:?} or its password was refused")),
+                error.with_message(format!(
+                    "the user name {username:?} or its password was refused; they are not tried again until they change, or somebody logs in"
+                )),
             ),
             // Without a status nobody was asked.
             _ if error.status().is_some() => final_refusal(error),
