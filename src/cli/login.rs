@@ -60,7 +60,7 @@ pub(super) async fn run(
                 let message = format!(
                     "the login was made, but could not be saved in {store}, so it ends with this command; mend that, and log in again"
                 );
-                return Err(keyfob_auth_core::AuthError::store(message).into());
+                return Err(AuthError::store(message).into());
             }
             console.say(&told(profile, &report, asked));
         }

@@ -310,8 +310,8 @@ fn client(builder: &OidcBuilder, keys: Option<&Keys>) -> Result<Client, Wrong> {
     });
     if builder.client_auth.is_none() && secret.is_some() && keys.is_some() && !for_grant {
         return Err(Wrong::new(
-            "client_auth",
-            "must say whether `client_secret` or `key` proves who the client is",
+            "key",
+            "and `client_secret` are both there: say by `client_auth` which of them proves who the client is",
         ));
     }
     let needed =

@@ -158,7 +158,7 @@ fn mistakes_are_named_with_key_and_line() {
         (vec![("certificate_key", text("k"))], "`certificate` is needed"),
         (vec![("timeout", Value::Integer(0))], "`timeout` must be 1 or more"),
         #[cfg(feature = "jose")]
-        (vec![("client_secret", text("s")), ("key", text("k"))], "`client_auth` must say whether"),
+        (vec![("client_secret", text("s")), ("key", text("k"))], "`key` and `client_secret` are both there"),
         (
             vec![("client_auth", text("private_key_jwt")), ("client_secret", text("s"))],
             "`client_secret` has no use",
