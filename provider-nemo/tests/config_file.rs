@@ -704,6 +704,8 @@ const RENEWALS: usize = 15;
 fn child(role: &str, folder: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([role, "--exact", "--nocapture"]).env(FOLDER, folder).current_dir("/");
+    // Its runner's lines are not this one's.
+    command.stdout(std::process::Stdio::null());
     command
 }
 
