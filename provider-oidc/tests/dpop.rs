@@ -12,8 +12,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::{Script, answer, build, elsewhen, jwt, last, literal, service};
 use keyfob_auth_core::{
-    AuthError, Binding, Context, CredentialProvider, ErrorKind, Login, Session, Subject, TokenRequest,
-    TokenStore,
+    AccessToken, AuthError, Binding, Context, CredentialProvider, ErrorKind, Login, Session, Subject,
+    TokenRequest, TokenStore,
     authorize::Origins,
     middleware::AuthClient,
     registry,
@@ -441,4 +441,12 @@ async fn rfc9449_a_renewal_after_a_401_signs_anew() {
     let requests = requests_to(&server, "/api/echo");
     let [refused, replayed] = [&requests[1], &requests[2]].map(|request| proof(request)[1].clone());
     assert_ne!((&refused["jti"], &refused["ath"]), (&replayed["jti"], &replayed["ath"]));
+}
+
+#[tokio::test]
+async fn rfc9449_5_a_token_from_before_it_was_asked_for_is_not_sent_unbound() {
+    let provider = Oidc::builder("https://idp.example", "app").flow(Flow::Device).dpop(true);
+    let provider = provider.build(&Context::new()).unwrap();
+    let error = provider.present(&AccessToken::new("from-before"), None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "the engine renews what cannot be presented");
 }
