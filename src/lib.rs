@@ -75,7 +75,7 @@
 //! | `nemo` | | [`nemo`]: NVIDIA NeMo Platform (`provider = "nemo"`, `store = "nemo"`); implies `oidc` |
 //! | `sfapi` | | [`sfapi`]: the NERSC Superfacility API (`provider = "sfapi"`); implies `oidc` and `jose` |
 //! | `static` | | [`static_token`]: tokens that are given (`provider = "static"`), and CAVE's (`provider = "cave"`) |
-//! | `browser` | | opens the person's browser at a login; without it the URL is only shown |
+//! | `browser` | | opens the person's browser at a login, and the page that makes a CAVE token; without it the URL is only shown |
 //! | `jose` | | keys and signatures: signed client assertions, DPoP, certificates, and the signatures of ID tokens; needs OpenSSL |
 //! | `vendored-openssl` | | builds OpenSSL from source, for machines without its headers; implies `jose` |
 //! | `store-file` | | [`store_file`]: logins in private files (`store = "file"`) |

@@ -106,6 +106,21 @@ pub struct NewToken {
     pub instructions: String,
 }
 
+impl NewToken {
+    /// Opens the page in the person's browser, or in the program that `BROWSER` names. It may block until that program has
+    /// ended. Opening the page is what ends the token before, so ask the person first.
+    ///
+    /// # Errors
+    /// [`NotConfigured`](ErrorKind::NotConfigured) if there is no browser to open it in: show [`url`](Self::url) then.
+    #[cfg(feature = "browser")]
+    pub fn open(&self) -> Result<(), AuthError> {
+        webbrowser::open(&self.url).map_err(|error| {
+            AuthError::not_configured(format!("no browser could be opened; open {} by hand", self.url))
+                .with_source(error)
+        })
+    }
+}
+
 impl Cave {
     /// Tokens of this server: `https://HOST[:PORT]`, or `HOST[:PORT]` alone. Plain http on loopback only. No I/O.
     ///
