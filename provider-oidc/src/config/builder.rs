@@ -5,39 +5,15 @@ use std::{fmt, sync::Arc, time::Duration};
 use keyfob_auth_core::{AuthError, Context, Scopes, SecretString, registry::SecretSource};
 use serde_json::{Map, Value};
 
-use super::{Config, Flow, Wrong};
+use super::{Config, Flow, ResponseMode, Wrong, network::NetworkSettings};
 use crate::{
     Oidc, PROVIDER,
     assertion::{AssertionAudience, AssertionOptions},
     callback::SecretCallback,
     client_auth::ClientAuth,
-    http::{Certificate, Network, Proxy},
     metadata::Which,
     signer::Signer,
 };
-
-/// How the answer of a login with a browser comes back (`response_mode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ResponseMode {
-    /// In the redirect's query (RFC 6749 section 4.1.2).
-    #[default]
-    Query,
-    /// In a form that the browser posts (OAuth 2.0 Form Post Response Mode): the code is in no history and in no log.
-    FormPost,
-}
-
-impl ResponseMode {
-    pub(crate) const NAMES: [&'static str; 2] = ["query", "form_post"];
-
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        [Self::Query, Self::FormPost].into_iter().find(|mode| mode.as_str() == name)
-    }
-
-    pub(crate) fn as_str(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-}
 
 /// Configures an [`Oidc`] provider.
 #[derive(Clone)]
@@ -92,43 +68,6 @@ pub struct OidcBuilder {
     pub(super) requested_token_type: Option<String>,
     // The network.
     pub(super) network: NetworkSettings,
-}
-
-/// What is said of the network.
-#[derive(Clone, Default)]
-pub(super) struct NetworkSettings {
-    pub(super) authorities: Option<SecretSource>,
-    pub(super) certificate: Option<SecretSource>,
-    pub(super) certificate_key: Option<SecretSource>,
-    pub(super) proxy: Option<String>,
-    pub(super) deadline: Option<Duration>,
-}
-
-impl NetworkSettings {
-    pub(super) fn check(self) -> Result<Network, Wrong> {
-        if self.certificate.is_none() && self.certificate_key.is_some() {
-            return Err(Wrong::new("certificate", "is needed with `certificate_key`"));
-        }
-        if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
-            return Err(Wrong::new("timeout", "must be 1 or more"));
-        }
-        let proxy = match self.proxy {
-            None => Proxy::System,
-            Some(none) if none == "none" => Proxy::None,
-            Some(url) => match url::Url::parse(&url) {
-                Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => Proxy::At(url),
-                _ => {
-                    return Err(Wrong::new("proxy", "must be the http or https URL of a proxy, or \"none\""));
-                }
-            },
-        };
-        Ok(Network {
-            authorities: self.authorities,
-            certificate: self.certificate.map(|chain| Certificate { chain, key: self.certificate_key }),
-            proxy,
-            deadline: self.deadline,
-        })
-    }
 }
 
 impl OidcBuilder {

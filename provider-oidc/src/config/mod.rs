@@ -2,7 +2,9 @@
 
 mod builder;
 mod flow;
+mod network;
 mod redirect;
+mod response_mode;
 mod settings;
 mod tenant;
 #[cfg(test)]
@@ -13,10 +15,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use keyfob_auth_core::Scopes;
 
 pub(crate) use self::redirect::RedirectUri;
-pub use self::{
-    builder::{OidcBuilder, ResponseMode},
-    flow::Flow,
-};
+pub use self::{builder::OidcBuilder, flow::Flow, response_mode::ResponseMode};
 use crate::{
     assertion::AssertionOptions,
     callback::SecretCallback,
