@@ -6,7 +6,7 @@ use crate::report::Outcome;
 
 const BUILD: &str = "build --release --package keyfob-bench";
 /// The command, as it is installed: of its own features, not with those that the benchmark needs besides.
-const COMMAND: &str = "build --release --package keyfob --features full --bin keyfob";
+const COMMAND: &str = "build --release --package keyfob --features full,vendored-openssl --bin keyfob";
 const RUN: &str = "run --quiet --release --package keyfob-bench --bin keyfob-bench --";
 
 /// Measures every figure.
