@@ -284,7 +284,7 @@ impl Oidc {
             .parameter("code_verifier", pending.code_verifier.expose_secret())
             .parameters("resource", &pending.resources)
             .bound_to(key.as_ref());
-        // A code is sent once, whatever comes of it (RFC 6749 section 4.1.2).
+        // A code is spent once, whatever comes of it (RFC 6749 section 4.1.2); what `exchange` sends again was not acted on.
         let exchanged = self.exchange(grant).await.map_err(AuthError::once)?;
         let sign_in = SignIn {
             nonce: pending.nonce.as_deref(),
