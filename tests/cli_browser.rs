@@ -6,7 +6,7 @@ mod support;
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command},
@@ -82,7 +82,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_named_browser_is_used_whatever_is_detected() {
+async fn rfc8252_8_12_a_named_browser_is_used_whatever_is_detected() {
     let server = server(true);
     for flow in ["browser", "auto"] {
         server.reset_counters();
@@ -132,12 +132,11 @@ async fn over_ssh_a_code_is_shown_where_the_server_gives_one() {
     let server = server(true);
     let home = home(&server, "flow = \"auto\"");
     let mut child = login(&home, &[SSH, ("DISPLAY", ":0")]).spawn().unwrap();
+    let told = Told::new(child.stderr.take().unwrap());
     let code = wait_for("a code", || server.pending_user_codes().pop());
+    wait_for("the code on a line of its own", || told.text().contains(&format!("\n{code}\n")).then_some(()));
     signal(&child, "-INT");
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(said.lines().any(|line| line == code), "{said}");
     assert_eq!(server.counters().authorization, 0);
 }
 
