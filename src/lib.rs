@@ -169,6 +169,8 @@ mod guides {
     struct Readme;
     #[doc = include_str!("../docs/configuration.md")]
     struct Configuration;
+    #[doc = include_str!("../docs/web-application.md")]
+    struct WebApplication;
     #[doc = include_str!("../docs/writing-a-provider.md")]
     struct WritingAProvider;
     #[doc = include_str!("../docs/writing-a-store.md")]

@@ -65,11 +65,67 @@ fn an_unknown_profile_lists_those_there_are() {
 fn a_bad_profile_is_named_with_key_and_line_and_stops_no_other() {
     let home = Home::new(TWO);
     assert_eq!(home.run("token").code, 0);
-    assert_fails(&home.run("token --profile other"), 2, &["profile.other: `token` is missing"]);
+    let misspelt = "profile.other: `token` is missing; did you mean it by `tokn`?";
+    assert_fails(&home.run("token --profile other"), 2, &[misspelt, "line 9"]);
     let with_both = Home::new(&format!("{TWO}token = \"abc\"\n"));
     let ran = with_both.run("token --profile other");
     assert_fails(&ran, 2, &["profile.other: unknown key `tokn`; did you mean `token`?", "line 9"]);
     assert!(!ran.err.contains("marker"), "{}", ran.err);
+}
+
+#[test]
+fn a_required_key_that_is_misspelt_is_told_with_its_line() {
+    for (config, said, line) in [
+        (
+            "provdier = \"static\"\ntoken = \"x\"",
+            "the key `provider` is missing; did you mean it by `provdier`?",
+            2,
+        ),
+        ("provider = \"static\"\nTokn = \"x\"", "`token` is missing; did you mean it by `Tokn`?", 3),
+        #[cfg(feature = "oidc")]
+        (
+            "provider = \"oidc\"\nclient_id = \"x\"\nisuer = \"https://idp.example\"",
+            "profile.a: the key `issuer` is missing; did you mean it by `isuer`?",
+            4,
+        ),
+        #[cfg(feature = "oidc")]
+        (
+            "provider = \"oidc\"\nissuer = \"https://idp.example\"\nclientid = \"x\"\nclient_secret = \"x\"",
+            "profile.a: the key `client_id` is missing; did you mean it by `clientid`?",
+            4,
+        ),
+    ] {
+        let ran = Home::new(&format!("[profile.a]\n{config}\n")).run("token");
+        assert_fails(&ran, 2, &[said, &format!("line {line}")]);
+    }
+}
+
+#[test]
+fn without_a_cave_token_it_is_told_how_to_get_one() {
+    let home = Home::new("[profile.connectome]\nprovider = \"cave\"\nstore = \"memory\"\n");
+    let run = |arguments: &str| -> Ran {
+        home.command(arguments).env_remove("CLOUD_VOLUME_DIR").output().unwrap().into()
+    };
+    let file = home.folder().join(".cloudvolume/secrets/global.daf-apis.com-cave-secret.json");
+    let ways = [
+        "make one at https://global.daf-apis.com/auth/api/v1/create_token",
+        "`keyfob login` at a terminal asks for it",
+        "write {\"token\": \"THE TOKEN\"} into",
+        file.to_str().unwrap(),
+    ];
+    let token = run("token");
+    assert_fails(&token, 3, &ways);
+    assert!(token.err.ends_with("\nlog in: keyfob login --profile connectome\n"), "{}", token.err);
+    // Where nobody can be asked, it leads to the terminal or to the file.
+    let login = run("login");
+    assert_fails(&login, 1, &ways);
+    assert_fails(&login, 1, &["nobody can be asked here: there is no terminal; run it at one; no token for"]);
+    // What was told works.
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "{\"token\": \"abc\"}").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let token = run("token");
+    assert_eq!((token.code, token.out.as_str(), token.err.as_str()), (0, "abc\n", ""));
 }
 
 #[test]
@@ -145,21 +201,27 @@ fn status_is_one_object_with_these_keys_also_without_a_login() {
     keys.sort_unstable();
     let expected = [
         "account",
+        "binding",
         "claims",
         "expires_at",
         "freshness",
         "issuer",
         "last_error",
         "last_renewal",
+        "login",
+        "missing_scopes",
         "profile",
         "provider",
         "refreshable",
         "scopes",
         "store",
+        "token_type",
     ];
     assert_eq!(keys, expected);
     assert_eq!((&object["profile"], &object["provider"]), (&"work".into(), &"static".into()));
     assert_eq!((&object["freshness"], &object["account"]), (&"none".into(), &serde_json::Value::Null));
+    assert_eq!((&object["login"], &object["token_type"]), (&"not_needed".into(), &serde_json::Value::Null));
+    assert_eq!(object["missing_scopes"], serde_json::json!([]));
     let human = home.run("status");
     assert_eq!(human.code, 0);
     assert!(human.out.starts_with("profile      work\nprovider     static\n"), "{}", human.out);

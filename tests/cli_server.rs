@@ -90,8 +90,11 @@ fn a_person_logs_in_works_and_logs_out() {
     let server = server();
     let home = home(&server);
     assert_fails(&home.run("token"), 3, &["log in: keyfob login --profile work"]);
-    assert_eq!(status(&home)["freshness"], "none");
-    assert_eq!(home.run("status").err, "log in: keyfob login --profile work\n");
+    let before = status(&home);
+    assert_eq!((&before["freshness"], &before["login"]), (&"none".into(), &"needed".into()));
+    let human = home.run("status");
+    assert_eq!(human.err, "log in: keyfob login --profile work\n");
+    assert!(human.out.contains("\nlogin        needed\n"), "{}", human.out);
 
     let login = Login::begin(&home);
     assert!(login.said.iter().any(|line| *line == server.url("/device")), "{:?}", login.said);
@@ -118,6 +121,8 @@ fn a_person_logs_in_works_and_logs_out() {
     }
     assert_eq!((&known["issuer"], &known["refreshable"]), (&server.issuer().into(), &true.into()));
     assert!(known["store"].as_str().unwrap().starts_with("file /"), "{known:#}");
+    assert_eq!((&known["login"], &known["token_type"]), (&"made".into(), &"Bearer".into()), "{known:#}");
+    assert_eq!((&known["binding"], &known["missing_scopes"]), (&Value::Null, &serde_json::json!([])));
     assert!(
         known["expires_at"].as_str().unwrap().ends_with('Z') && known["last_renewal"].is_string(),
         "{known:#}"
@@ -282,6 +287,8 @@ fn a_login_that_was_ended_at_the_server_has_to_be_made_again() {
     log_in(&home, &server);
     server.log_out("alice");
     assert_fails(&home.run("refresh"), 3, &["invalid_grant", "HTTP 400", "keyfob login --profile work"]);
+    // The token that is there serves to its end; then there is nothing but a name.
+    assert_eq!(status(&home)["login"], "made");
     log_in(&home, &server);
     assert_eq!(home.run("token").code, 0);
 }
@@ -296,6 +303,129 @@ fn logout_forgets_whatever_the_server_says() {
     assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
     assert!(ran.err.contains("forgotten here") && ran.err.contains("error: "), "{}", ran.err);
     assert_fails(&home.run("token"), 3, &["keyfob login --profile work"]);
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_found_out_before_anybody_signs_in() {
+    let server = server();
+    let home = home(&server);
+    let file = home.folder().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    // What is above it is a file: no second try makes it a folder, whoever tries.
+    let folder = file.join("keyfob/tokens");
+    let text = std::fs::read_to_string(home.file()).unwrap();
+    let store = format!("store = {{ kind = \"file\", path = {folder:?} }}\n[profile.service]");
+    std::fs::write(home.file(), text.replace("[profile.service]", &store)).unwrap();
+    let begun = std::time::Instant::now();
+    let ran = home.run("login");
+    let path = format!("'{}'", folder.display());
+    assert_fails(
+        &ran,
+        1,
+        &["the login was not begun, for it could not be kept: ", &path, "name another place"],
+    );
+    assert!(ran.err.contains("caused by: ") && !ran.err.contains("/device"), "{}", ran.err);
+    assert!(begun.elapsed() < Duration::from_secs(35), "it was not tried for 40 s");
+    assert_eq!((server.requests().len(), server.pending_user_codes().len()), (0, 0), "nobody was asked");
+    // What is mended works.
+    std::fs::remove_file(&file).unwrap();
+    log_in(&home, &server);
+    assert_eq!(home.run("token").code, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_store_that_fails_while_the_person_signs_in_is_not_tried_for_long() {
+    let server = server();
+    let home = home(&server);
+    let login = Login::begin(&home);
+    let tokens = home.folder().join(".local/state/keyfob");
+    let path = format!("'{}'", tokens.join("tokens").display());
+    std::fs::remove_dir_all(&tokens).unwrap();
+    std::fs::write(&tokens, "").unwrap();
+    server.approve(&login.code(&server), "alice").unwrap();
+    let begun = std::time::Instant::now();
+    let ran = login.end();
+    assert_fails(
+        &ran,
+        1,
+        &["the login was made, but its store does not work", "mend that, and log in again", &path],
+    );
+    assert!(begun.elapsed() < Duration::from_secs(35), "it was not tried for 40 s");
+}
+
+#[test]
+fn scopes_that_were_added_since_the_login_are_told_until_the_next_one() {
+    let server = server();
+    let home = home(&server);
+    log_in(&home, &server);
+    let text = std::fs::read_to_string(home.file()).unwrap();
+    std::fs::write(home.file(), text.replace("\"api\"]", "\"api\", \"api.write\"]")).unwrap();
+    assert_eq!(status(&home)["missing_scopes"], serde_json::json!(["api.write"]));
+    let human = home.run("status");
+    assert!(human.out.contains("\nmissing      api.write (in `scopes` since the login"), "{}", human.out);
+    assert_eq!(human.err, "log in: keyfob login --profile work\n");
+    let renewed = home.run("token --refresh");
+    assert_eq!(renewed.code, 0, "{}", renewed.err);
+    let said = "the login of \"work\" was made before `scopes` had api.write";
+    assert_eq!(renewed.err.matches(said).count(), 1, "{}", renewed.err);
+    log_in(&home, &server);
+    assert_eq!(status(&home)["missing_scopes"], serde_json::json!([]));
+    assert_eq!(home.run("status").err, "");
+}
+
+#[cfg(feature = "jose")]
+#[test]
+fn the_key_that_a_token_is_bound_to_is_shown() {
+    let server = server();
+    let home = home(&server);
+    let text = std::fs::read_to_string(home.file()).unwrap();
+    std::fs::write(home.file(), text.replace("client_id = \"cli\"", "client_id = \"cli\"\ndpop = true"))
+        .unwrap();
+    log_in(&home, &server);
+    let known = status(&home);
+    let thumbprint = known["binding"]["jkt"].as_str().unwrap();
+    assert_eq!(
+        (&known["token_type"], thumbprint.len()),
+        (&"DPoP".into(), 43),
+        "SHA-256 in base64url: {known:#}"
+    );
+    let human = home.run("status").out;
+    assert!(human.contains(&format!("\ntoken type   DPoP, bound to jkt {thumbprint}\n")), "{human}");
+}
+
+#[test]
+fn a_secret_file_that_everybody_can_read_is_warned_of_with_how_to_mend_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let server = server();
+    let home = home(&server);
+    let secret = home.folder().join("client secret");
+    std::fs::write(&secret, "service-secret\n").unwrap();
+    let text = std::fs::read_to_string(home.file()).unwrap();
+    let source = format!("{{ file = {secret:?} }}");
+    std::fs::write(home.file(), text.replace("{ env = \"SERVICE_SECRET\" }", &source)).unwrap();
+    let mode = |mode: u32| std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let ran = home.run("token --refresh --profile service");
+    let path = secret.display();
+    let said = format!("others can read the secret in '{path}' (mode 0644): chmod 600 '{path}'");
+    assert_eq!((ran.code, ran.err.matches(&said).count()), (0, 1), "{}", ran.err);
+    assert!(!ran.err.contains("service-secret"), "{}", ran.err);
+    mode(0o600);
+    assert_eq!(home.run("token --refresh --profile service").err, "");
+}
+
+#[test]
+fn a_wrong_realm_is_told_with_what_to_look_at() {
+    let server = server();
+    let issuer = format!("{}/realms/typo", server.issuer());
+    let config = format!(
+        "[profile.a]\nprovider = \"oidc\"\nclient_id = \"cli\"\nissuer = \"{issuer}\"\nstore = \"memory\"\n"
+    );
+    let ran = Home::new(&config).run("login");
+    let url = format!("(HTTP 404) [{issuer}/.well-known/openid-configuration]");
+    assert_fails(&ran, 2, &["look at `issuer`", "its realm or tenant, and a base path", &url]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! [`KeycloakBuilder`]: what the provider is told.
 
 use keyfob_auth_core::{
-    AuthError, Context,
+    AuthError, Context, CredentialProvider as _,
     registry::{SecretSource, Settings},
 };
 use keyfob_provider_oidc::{ClientAuth, Flow, Oidc, OidcBuilder};
@@ -131,6 +131,17 @@ impl KeycloakBuilder {
         let token = self.token.clone();
         // What the settings say replaces what is known, the endpoints and the flow among it.
         let oidc = self.complete().settings(settings)?.build_from(settings, context)?;
+        let no_use = |key, why: &str| Err(settings.bad(key, &format!("has no use {why}")));
+        if settings.has("idp_hint") && oidc.identity().grant != "authorization_code" {
+            return no_use(
+                "idp_hint",
+                "where nobody signs in with a browser: it is of \"browser\" and \"auto\"",
+            );
+        }
+        let given = ["flow", "scopes", "idp_hint", "dpop"];
+        if let (Some(_), Some(key)) = (&token, given.iter().find(|key| settings.has(key))) {
+            return no_use(key, "beside `token`, which is used as it is");
+        }
         Ok(Keycloak::of(oidc, Source::of(token), context))
     }
 

@@ -1,9 +1,18 @@
-//! How a session at Keycloak ended, in words.
+//! How a session at Keycloak ended, and what is not there, in words.
 
 use keyfob_auth_core::{AuthError, ErrorKind};
 
-/// Says what Keycloak's descriptions of `invalid_grant` mean, behind them: the message in front is the engine's.
+/// Says what Keycloak's descriptions of `invalid_grant` mean, behind them: the message in front is the engine's. And where
+/// to look if it has nothing at a realm's address.
 pub(crate) fn explained(error: AuthError) -> AuthError {
+    if error.status() == Some(404) {
+        let message = format!(
+            "{}: Keycloak has no such realm there; look at `realm`, and at the base path in `server_url` (old servers have \
+             /auth, new ones nothing)",
+            error.message()
+        );
+        return error.with_message(message);
+    }
     if error.kind() != ErrorKind::LoginRejected {
         return error;
     }
@@ -65,6 +74,11 @@ mod tests {
             );
             assert_eq!(error.kind(), ErrorKind::LoginRejected, "the kind is the engine's business");
         }
+        let absent = explained(AuthError::refused("the request was refused").with_status(404)).to_string();
+        assert!(
+            absent.contains("look at `realm`") && absent.contains("base path in `server_url`"),
+            "{absent}"
+        );
         let other = AuthError::transient("down").with_oauth("x", Some("Session not active".into()));
         assert_eq!(explained(other).oauth_description(), Some("Session not active"));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keyfob_auth_core::{
     AccessToken, Acquired, AuthError, Context, CredentialProvider, Identity, Interaction, Keep, Login,
-    LoginRequest, Presentation, TokenRequest,
+    LoginRequest, Presentation, Scopes, TokenRequest,
     registry::{SecretSource, Settings},
 };
 use keyfob_provider_oidc::Oidc;
@@ -135,7 +135,7 @@ impl CredentialProvider for Keycloak {
         ui: Arc<dyn Interaction>,
     ) -> Result<Acquired, AuthError> {
         match &self.source {
-            Source::Realm => self.oidc.login(request, previous, ui).await,
+            Source::Realm => self.oidc.login(request, previous, ui).await.map_err(explained),
             Source::Given(_) => self.acquire(&request.token, None).await,
         }
     }
@@ -157,6 +157,10 @@ impl CredentialProvider for Keycloak {
 
     fn binds_logins(&self) -> bool {
         self.oidc.binds_logins()
+    }
+
+    fn missing_scopes(&self, login: &Login) -> Scopes {
+        self.oidc.missing_scopes(login)
     }
 
     fn secret_revision(&self) -> Option<u64> {
@@ -212,6 +216,24 @@ mod tests {
         assert_eq!(grant(&[("key", "k")]), "client_credentials");
         assert_eq!(grant(&[("client_secret", "s"), ("flow", "browser")]), "authorization_code");
         assert_eq!(grant(&[("token", "t")]), "token");
+    }
+
+    #[test]
+    fn a_key_without_a_use_is_told() {
+        for (keys, said) in [
+            (
+                &[("client_secret", "s"), ("idp_hint", "github")][..],
+                "`idp_hint` has no use where nobody signs in",
+            ),
+            (&[("flow", "device"), ("idp_hint", "github")], "`idp_hint` has no use where nobody signs in"),
+            (&[("token", "t"), ("flow", "browser")], "`flow` has no use beside `token`"),
+            (&[("client_secret", "s"), ("login_hint", "alice")], "`login_hint` has no use with the flow"),
+            (&[("flow", "auto"), ("username", "alice")], "`username` has no use with the flow \"auto\""),
+        ] {
+            let error = read(&with(keys)).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+        assert!(read(&with(&[("idp_hint", "github")])).is_ok());
     }
 
     #[test]

@@ -171,7 +171,11 @@ impl NemoBuilder {
     }
 
     pub(crate) fn build_from(self, settings: &Settings, context: &Context) -> Result<Nemo, AuthError> {
-        self.check(|key, what| settings.bad(key, what), context)
+        // What is said or implied there; not what the environment implies.
+        let flow = self.flow;
+        let nemo = self.check(|key, what| settings.bad(key, what), context)?;
+        flow.map_or(Ok(()), |flow| have_uses(settings, flow))?;
+        Ok(nemo)
     }
 
     fn check(self, bad: impl Fn(&str, &str) -> AuthError, context: &Context) -> Result<Nemo, AuthError> {
@@ -298,6 +302,31 @@ fn unsigned(table: &Settings) -> Result<Unsigned, AuthError> {
     Ok(unsigned)
 }
 
+/// Checks that every key of the table has a use with the flow that the table says. What the environment says is for other
+/// programs too, and may have none.
+fn have_uses(settings: &Settings, flow: NemoFlow) -> Result<(), AuthError> {
+    use NemoFlow::{Device, Password, Token, Unsigned, Workload};
+
+    const OF_FLOWS: [(&str, &[NemoFlow]); 7] = [
+        ("username", &[Password]),
+        ("password", &[Password]),
+        ("workload_token", &[Workload]),
+        ("access_token", &[Token]),
+        ("unsigned", &[Unsigned]),
+        ("scopes", &[Device, Password, Unsigned]),
+        ("refresh_scopes", &[Device, Password]),
+    ];
+    let useless = OF_FLOWS.iter().find(|(key, flows)| settings.has(key) && !flows.contains(&flow));
+    let Some((key, flows)) = useless else { return Ok(()) };
+    let flows: Vec<_> = flows.iter().map(|flow| format!("{:?}", flow.as_str())).collect();
+    let what = format!(
+        "has no use with the flow {:?}: it is of {}; leave it out, or set `flow`",
+        flow.as_str(),
+        flows.join(" and ")
+    );
+    Err(settings.bad(key, &what))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,7 +369,7 @@ mod tests {
             (&[("username", "bob"), ("password", "q")], &[WORKLOAD, TOKEN], Password),
             (&[("username", "bob")], &[PASSWORD, TOKEN], Password),
             (&[("workload_token", "w")], &[TOKEN], Workload),
-            (&[("access_token", "x"), ("workload_token", "w")], &[], Token),
+            (&[("access_token", "x")], &[WORKLOAD], Token),
             (&[("flow", "device")], &[USERNAME, PASSWORD, WORKLOAD, TOKEN], Device),
             (&[("flow", "workload")], &[TOKEN, WORKLOAD], Workload),
         ];
@@ -352,6 +381,13 @@ mod tests {
             (&[("username", "bob")][..], &[][..], "`password` is needed"),
             (&[("password", "q")], &[], "`username` is needed"),
             (&[("flow", "token")], &[WORKLOAD], "`access_token` is needed"),
+            (
+                &[("access_token", "x"), ("workload_token", "w")],
+                &[],
+                "`workload_token` has no use with the flow",
+            ),
+            (&[("flow", "device"), ("username", "bob")], &[], "it is of \"password\"; leave it out"),
+            (&[("workload_token", "w"), ("refresh_scopes", "default")], &[], "`refresh_scopes` has no use"),
         ] {
             let error = told(keys, variables).unwrap_err();
             assert!(error.to_string().contains(missing), "{error}");

@@ -34,7 +34,8 @@ impl Platform {
 
     /// What signs people in and renews their logins. It never asks the issuer for what the platform does not say.
     pub(crate) fn person(&self, flow: Flow) -> Result<OidcBuilder, AuthError> {
-        let oidc = self.oidc(self.discovery.need("client_id")?).flow(flow);
+        // Scopes may be granted without the prefix that they are asked for with.
+        let oidc = self.oidc(self.discovery.need("client_id")?).flow(flow).any_scope_on_refresh(true);
         Ok(oidc.token_endpoint(self.discovery.need("token_endpoint")?).scope_on_poll(true))
     }
 

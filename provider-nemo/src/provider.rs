@@ -8,7 +8,7 @@ use keyfob_auth_core::{
     LoginRequest, Scopes, TokenRequest,
     registry::{SecretSource, Settings},
 };
-use keyfob_provider_oidc::Flow;
+use keyfob_provider_oidc::{Flow, asked_scopes};
 
 use crate::{
     NemoBuilder, NemoFlow, PROVIDER, RefreshScopes, config_file::NemoStore, discovery::Discovery, given,
@@ -238,6 +238,17 @@ impl CredentialProvider for Nemo {
 
     fn keeps(&self) -> Keep {
         if self.flow.is_personal() { Keep::Store } else { Keep::Memory }
+    }
+
+    fn missing_scopes(&self, login: &Login) -> Scopes {
+        let Some(asked) = asked_scopes(login) else { return Scopes::none() };
+        // The platform's own are asked for with its prefix, which ends in a slash.
+        let was_asked = |scope: &str| {
+            asked.iter().any(|one| {
+                one == scope || one.strip_suffix(scope).is_some_and(|prefix| prefix.ends_with('/'))
+            })
+        };
+        self.settings.scopes.iter().filter(|scope| !was_asked(scope)).collect()
     }
 
     fn secret_revision(&self) -> Option<u64> {

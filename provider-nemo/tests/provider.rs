@@ -210,6 +210,18 @@ async fn narrower_scopes_get_the_prefix_too() {
 }
 
 #[tokio::test]
+async fn scopes_that_were_added_since_the_login_are_told_without_the_prefix() {
+    let server = start(&oidc(json!({"scope_prefix": "api://nmp"}))).await;
+    let before = build(alice(&server).scopes(["platform:read"]));
+    let login = login_of(&before).await;
+    assert!(before.missing_scopes(&login).is_empty());
+    let now = build(alice(&server).scopes(["platform:read", "platform:write", "form:write"]));
+    assert_eq!(now.missing_scopes(&login).to_string(), "platform:write form:write");
+    assert!(build(alice(&server)).missing_scopes(&login).is_empty(), "the platform's defaults are its own");
+    assert!(now.missing_scopes(&Login::default()).is_empty(), "made by another tool");
+}
+
+#[tokio::test]
 async fn a_login_is_not_renewed_at_another_platform() {
     let (here, there) = (start(&oidc(json!({}))).await, start(&oidc(json!({}))).await);
     let login = login_of(&build(alice(&here))).await;

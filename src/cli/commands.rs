@@ -56,7 +56,7 @@ impl<'a> Commands<'a> {
                     console.print(&report.json())?;
                 } else {
                     console.print(&report.lines(SystemTime::now()))?;
-                    if let Some(login) = self.hints().login.filter(|_| report.lacks_login()) {
+                    if let Some(login) = self.hints().login.filter(|_| report.wants_login()) {
                         console.say(&format!("log in: {login}"));
                     }
                 }

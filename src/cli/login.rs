@@ -54,7 +54,11 @@ pub(super) async fn run(
     screen.asking = None;
     match result {
         Ok(_) => {
-            let report = Report::of(profile).await?;
+            let report = Report::of(profile).await.map_err(|error| {
+                let message = "the login was made, but its store does not work, so it ends with this command; mend that, and log \
+                               in again";
+                AuthError::store(message).with_source(error)
+            })?;
             if report.status().unsaved {
                 let store = printable(&report.status().store.to_string());
                 let message = format!(
@@ -351,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn address_and_code_are_below_the_picture_and_alone_in_a_small_window() {
+    fn rfc8628_3_3_1_the_code_is_below_the_picture_and_alone_in_a_small_window() {
         let (mut console, written) = Console::captured(true);
         Screen::new(&mut console).show(&device());
         let text = written.err();

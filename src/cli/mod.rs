@@ -109,7 +109,7 @@ fn log(verbose: bool) {
     let filter = if verbose {
         "warn,keyfob=debug"
     } else {
-        "error,keyfob::config=warn,keyfob_provider_static=warn,keyfob_store_file=warn"
+        "error,keyfob::config=warn,keyfob_provider_oidc::warnings=warn,keyfob_provider_static=warn,keyfob_store_file=warn"
     };
     let format = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use keyfob_auth_core::{AuthError, Freshness, Status, registry::Profile};
+use keyfob_auth_core::{AuthError, Binding, Freshness, Status, registry::Profile};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -47,25 +47,39 @@ impl Report {
         &self.status
     }
 
-    /// Whether a person has to log in before there is a token.
-    pub(super) fn lacks_login(&self) -> bool {
-        let status = &self.status;
-        let attended = matches!(status.identity.grant.as_str(), "authorization_code" | "device_code");
-        attended && status.account.is_none() && status.freshness == Freshness::None && !status.refreshable
+    /// Whether there is something that a new login mends: there is none that works, or it lacks scopes.
+    pub(super) fn wants_login(&self) -> bool {
+        self.login() == Some("needed") || !self.status.missing_scopes.is_empty()
     }
 
-    /// Whether it is known to get its tokens without a person. Of other providers' grants nothing is known here.
-    fn needs_no_login(&self) -> bool {
-        matches!(
-            self.status.identity.grant.as_str(),
-            "callback"
-                | "client_credentials"
-                | "jwt_bearer"
-                | "password"
-                | "secret"
-                | "token"
-                | "token_exchange"
-        )
+    /// Whether a person has logged in, where one has to; `None` for grants of other providers, of which nothing is known
+    /// here.
+    fn login(&self) -> Option<&'static str> {
+        let status = &self.status;
+        match status.identity.grant.as_str() {
+            "callback" | "client_credentials" | "jwt_bearer" | "password" | "secret" | "token"
+            | "token_exchange" | "unsigned" => Some("not_needed"),
+            "authorization_code" | "device_code" => {
+                let serves = matches!(status.freshness, Freshness::Fresh | Freshness::Stale);
+                Some(if serves || status.refreshable { "made" } else { "needed" })
+            }
+            _ => None,
+        }
+    }
+
+    /// How the token is presented (RFC 6749 section 7.1), if there is one.
+    fn token_type(&self) -> Option<&'static str> {
+        let binding = self.status.binding.as_ref()?;
+        Some(if matches!(binding, Binding::Dpop(_)) { "DPoP" } else { "Bearer" })
+    }
+
+    /// What the token is bound to, as its `cnf` has it: RFC 9449 section 6.1, RFC 8705 section 3.1.
+    fn confirmation(&self) -> Option<(&'static str, &str)> {
+        match self.status.binding.as_ref()? {
+            Binding::Dpop(thumbprint) => Some(("jkt", thumbprint)),
+            Binding::Certificate(thumbprint) => Some(("x5t#S256", thumbprint)),
+            _ => None,
+        }
     }
 
     /// One object; `null` for what is not known.
@@ -80,7 +94,11 @@ impl Report {
             "issuer": self.issuer(),
             "account": self.account(),
             "claims": self.claims,
+            "login": self.login(),
             "scopes": status.scopes.as_ref().map(|scopes| scopes.iter().collect::<Vec<_>>()),
+            "missing_scopes": status.missing_scopes.iter().collect::<Vec<_>>(),
+            "token_type": self.token_type(),
+            "binding": self.confirmation().map(|(name, thumbprint)| json!({ name: thumbprint })),
             "expires_at": status.expires_at.and_then(rfc3339),
             "freshness": status.freshness.as_str(),
             "refreshable": status.refreshable,
@@ -104,6 +122,13 @@ impl Report {
                 span(error.at, now)
             )
         });
+        let missing = Some(&status.missing_scopes).filter(|scopes| !scopes.is_empty());
+        let missing =
+            missing.map(|scopes| format!("{scopes} (in `scopes` since the login; log in again to get them)"));
+        let bound = self.token_type().map(|kind| match self.confirmation() {
+            Some((name, thumbprint)) => format!("{kind}, bound to {name} {thumbprint}"),
+            None => kind.to_owned(),
+        });
         let unsaved = if status.unsaved { " (NOT SAVED: this process tries until it ends)" } else { "" };
         [
             ("profile", Some(self.profile.clone())),
@@ -111,8 +136,10 @@ impl Report {
             ("issuer", self.issuer().map(str::to_owned)),
             ("account", self.account().map(str::to_owned)),
             ("scopes", status.scopes.as_ref().filter(|scopes| !scopes.is_empty()).map(ToString::to_string)),
-            ("login", self.needs_no_login().then(|| "not needed".to_owned())),
+            ("missing", missing),
+            ("login", self.login().filter(|login| *login != "made").map(|login| login.replace('_', " "))),
             ("token", Some(self.validity(now))),
+            ("token type", bound),
             ("refreshable", Some(if status.refreshable { "yes" } else { "no" }.to_owned())),
             ("store", Some(format!("{}{unsaved}", status.store))),
             ("last renewal", renewed),

@@ -76,6 +76,8 @@ impl Lease for FileLease {
         let bytes = bytes.clamp(1, LARGEST as u64);
         let mut slot = self.slot();
         *slot = None;
+        // Without its lock nothing is saved, however much room there is.
+        drop(private::open_or_create(&self.place.lock())?);
         *slot = Some(set_aside(&self.place.room(), bytes, &self.steps)?);
         Ok(())
     }

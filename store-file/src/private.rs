@@ -118,11 +118,23 @@ pub(crate) fn create_folder(folder: &Path) -> Result<(), StoreError> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|error| failed("make", folder, error))?;
+    builder.create(folder).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::AlreadyExists => unmakeable(folder, error),
+        _ => failed("make", folder, error),
+    })?;
     for above in missing.iter().filter_map(|made| made.parent()) {
         sync_folder(above).map_err(|error| failed("sync", above, error))?;
     }
     Ok(())
+}
+
+/// A folder that no second try makes, either.
+fn unmakeable(folder: &Path, error: io::Error) -> StoreError {
+    let message = format!(
+        "cannot make {}: what is above it is no folder, or takes none; make it by hand, or name another place",
+        quoted(folder)
+    );
+    StoreError::new(StoreErrorKind::Denied, message).with_source(error)
 }
 
 /// Makes names in the folder durable.
@@ -161,9 +173,22 @@ pub(crate) fn failed(what: &str, path: &Path, error: io::Error) -> StoreError {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             (StoreErrorKind::Full, format!("no room to {what} {path}: free some space there, then try again"))
         }
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            (StoreErrorKind::Denied, format!("not allowed to {what} {path}"))
-        }
+        ErrorKind::PermissionDenied => (
+            StoreErrorKind::Denied,
+            format!("not allowed to {what} {path}: give this user the right to, or name another place"),
+        ),
+        ErrorKind::NotADirectory => (
+            StoreErrorKind::Denied,
+            format!(
+                "cannot {what} {path}: something above it is no folder; move that away, or name another place"
+            ),
+        ),
+        ErrorKind::ReadOnlyFilesystem => (
+            StoreErrorKind::Denied,
+            format!(
+                "cannot {what} {path} on a read-only file system: mount it for writing, or name another place"
+            ),
+        ),
         _ => (StoreErrorKind::Unavailable, format!("cannot {what} {path}")),
     };
     StoreError::new(kind, message).with_source(error)

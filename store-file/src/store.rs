@@ -279,7 +279,7 @@ impl Place {
         self.file("room")
     }
 
-    fn lock(&self) -> PathBuf {
+    pub(crate) fn lock(&self) -> PathBuf {
         self.file("lock")
     }
 

@@ -53,6 +53,36 @@ fn assert_all_denied(store: &FileStore, path: &Path, advice: &str) {
     assert_denied(run(store.save(&key(), None, None, None)), path, advice);
 }
 
+#[test]
+fn a_folder_that_cannot_be_made_is_denied_with_what_to_do() {
+    let (folder, ..) = folder();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let tokens = file.join("tokens");
+    let store = FileStore::open(&tokens).unwrap();
+    assert_all_denied(&store, &tokens, "something above it is no folder");
+    assert_denied(run(store.try_lease(&key())), &tokens, "or name another place");
+    if cfg!(target_os = "linux") {
+        let tokens = Path::new("/proc/keyfob-test/tokens");
+        let store = FileStore::open(tokens).unwrap();
+        for advice in ["make it by hand", "or name another place"] {
+            assert_denied(run(store.save(&key(), Some(&numbered(1)), None, None)), tokens, advice);
+            assert_denied(run(store.try_lease(&key())), tokens, advice);
+        }
+    }
+}
+
+#[test]
+fn a_record_whose_lock_is_not_ours_has_no_room_set_aside() {
+    let (folder, tokens, store) = folder();
+    let lease = run(lease(&store));
+    let lock = tokens.join(format!("{}.lock", key().fingerprint()));
+    symlink(folder.path().join("elsewhere"), &lock).unwrap();
+    assert_denied(run(lease.reserve(1000)), &lock, "is a symbolic link");
+    fs::remove_file(&lock).unwrap();
+    run(lease.reserve(1000)).unwrap();
+}
+
 /// Not a test: what the children do.
 #[test]
 fn child() {

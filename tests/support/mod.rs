@@ -4,7 +4,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
 
@@ -31,6 +31,11 @@ impl Home {
     pub fn file(&self) -> PathBuf {
         let folder = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".config" };
         self.0.path().join(folder).join("keyfob/config.toml")
+    }
+
+    /// The home folder itself.
+    pub fn folder(&self) -> &Path {
+        self.0.path()
     }
 
     pub fn allow(&self, mode: u32) {

@@ -291,9 +291,14 @@ impl Cave {
 
     fn how_to_save(&self) -> String {
         let (key, paths) = (&self.key, self.paths());
-        let by_hand =
-            |path: &PathBuf| format!(", or {{\"{key}\": \"THE TOKEN\"}} by hand in {}", path.display());
-        format!("`save_token` in a program{}", paths.first().map(by_hand).unwrap_or_default())
+        let by_hand = |path: &PathBuf| {
+            let path = path.display();
+            format!(
+                ", or write {{\"{key}\": \"THE TOKEN\"}} into {path} by hand, for yourself alone (mode 0600)"
+            )
+        };
+        let by_hand = paths.first().map(by_hand).unwrap_or_default();
+        format!("`keyfob login` at a terminal asks for it, `Cave::save_token` takes it in a program{by_hand}")
     }
 
     /// Whether a redirect to there is no more than a slash at the end of the path.
@@ -339,6 +344,7 @@ impl CredentialProvider for Cave {
         _: Option<&Login>,
         ui: Arc<dyn Interaction>,
     ) -> Result<Acquired, AuthError> {
+        let mut unasked = None;
         if self.token.is_none() {
             let text = format!(
                 "The CAVE token that {} shows once you are signed in there (it ends the one that you had)",
@@ -346,11 +352,18 @@ impl CredentialProvider for Cave {
             );
             match ui.ask(&Question { text, secret: true }).await {
                 Ok(token) => drop(self.save_token(token, &self.key, true).await?),
-                Err(error) if error.kind() == ErrorKind::InteractionRequired => {}
+                Err(error) if error.kind() == ErrorKind::InteractionRequired => unasked = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        self.acquire(&request.token, None).await
+        let told = |error: AuthError| match &unasked {
+            Some(why) => {
+                let message = format!("{}; {}", why.message(), error.message());
+                error.with_message(message)
+            }
+            None => error,
+        };
+        self.acquire(&request.token, None).await.map_err(told)
     }
 
     fn refusal(&self, from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<AuthError> {

@@ -117,7 +117,8 @@ async fn what_is_missing_is_told_with_what_to_do() {
         format!(
             "no token for the CAVE server https://cave.example: {} has no token under the key `token` (it has `second`, \
              `third`); there is no {}; make one at https://cave.example/auth/api/v1/create_token, and save it: \
-             `save_token` in a program, or {{\"token\": \"THE TOKEN\"}} by hand in {}",
+             `keyfob login` at a terminal asks for it, `Cave::save_token` takes it in a program, or write {{\"token\": \
+             \"THE TOKEN\"}} into {} by hand, for yourself alone (mode 0600)",
             path(OWN_FILE),
             path(DEPRECATED),
             path(OWN_FILE)
@@ -385,6 +386,11 @@ async fn a_login_asks_for_the_token_and_saves_it_over_the_old() {
     assert!(cave.login(&LoginRequest::default(), None, nobody()).await.is_ok());
     let none = cave.token_key("none").login(&LoginRequest::default(), None, nobody()).await.unwrap_err();
     assert_eq!(none.kind(), ErrorKind::LoginRequired);
+    let said = none.to_string();
+    assert!(
+        said.starts_with("nobody is here to answer") && said.contains("; no token for the CAVE"),
+        "{said}"
+    );
     let given = listed().secrets_folder(folder.path()).token("given");
     given.login(&LoginRequest::default(), None, Arc::clone(&person) as _).await.unwrap();
     assert_eq!(person.asked.lock().unwrap().len(), 1, "a given token is no file's");
