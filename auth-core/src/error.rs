@@ -75,6 +75,7 @@ struct Inner {
     answer_lost: bool,
     oauth_error: Option<String>,
     oauth_description: Option<String>,
+    oauth_uri: Option<String>,
     status: Option<u16>,
     retry_after: Option<Duration>,
     provider: Option<String>,
@@ -93,6 +94,7 @@ impl AuthError {
             answer_lost: false,
             oauth_error: None,
             oauth_description: None,
+            oauth_uri: None,
             status: None,
             retry_after: None,
             provider: None,
@@ -177,6 +179,13 @@ impl AuthError {
         })
     }
 
+    /// Adds the page that the server names for the error (`error_uri`, RFC 6749 section 5.2).
+    #[must_use]
+    pub fn with_oauth_uri(self, uri: impl Into<String>) -> Self {
+        let uri = uri.into();
+        self.edit(|e| e.oauth_uri = Some(uri))
+    }
+
     /// Adds the HTTP status of the answer.
     #[must_use]
     pub fn with_status(self, status: u16) -> Self {
@@ -255,6 +264,11 @@ impl AuthError {
         self.0.oauth_description.as_deref()
     }
 
+    /// The page that the server names for the error. It is the server's to choose: nothing fetches it.
+    pub fn oauth_uri(&self) -> Option<&str> {
+        self.0.oauth_uri.as_deref()
+    }
+
     /// The HTTP status of the answer that said no.
     pub fn status(&self) -> Option<u16> {
         self.0.status
@@ -290,6 +304,9 @@ impl fmt::Display for AuthError {
         let said = [self.0.oauth_error.as_deref(), self.0.oauth_description.as_deref()];
         for text in said.into_iter().flatten() {
             write!(f, ": {}", Printable(text))?;
+        }
+        if let Some(uri) = &self.0.oauth_uri {
+            write!(f, " (see {})", Printable(uri))?;
         }
         if let Some(status) = self.0.status {
             write!(f, " (HTTP {status})")?;
@@ -338,13 +355,14 @@ mod tests {
         let error = AuthError::refused("the client was refused")
             .with_provider("oidc")
             .with_oauth("invalid_client", Some("no\r\nsuch client".into()))
+            .with_oauth_uri("https://idp.example/errors#1")
             .with_status(401)
             .with_origin("https://idp.example/token")
             .with_retry_after(Duration::from_millis(1500));
         assert_eq!(
             error.to_string(),
-            "oidc: the client was refused: invalid_client: no  such client (HTTP 401) [https://idp.example/token]; \
-             try again in 2 s"
+            "oidc: the client was refused: invalid_client: no  such client (see https://idp.example/errors#1) (HTTP 401) \
+             [https://idp.example/token]; try again in 2 s"
         );
     }
 

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_without_a_refresh_token_keeps_the_old_one() {
+    fn rfc6749_6_a_renewal_without_a_refresh_token_keeps_the_old_one() {
         let old = Login { reusable: true, ..Login::with_refresh_token("r1") };
         let new = old.renewed_by(Login::default());
         assert_eq!(new.refresh_token_hash(), old.refresh_token_hash());

@@ -98,8 +98,12 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
 
     /// How the token goes onto a request; called once, when it is published. By default `Authorization: Bearer`.
     ///
+    /// Of a token that is bound to a certificate it is asked again, without the login and on the caller's own task, where a
+    /// client comes with another certificate: so it must be quick.
+    ///
     /// # Errors
-    /// If the token cannot be put into a header.
+    /// If the token cannot be put into a header, or is bound to a certificate that the provider has no more: it is renewed
+    /// then.
     fn present(&self, token: &AccessToken, login: Option<&Login>) -> Result<Presentation, AuthError> {
         let _ = login;
         Presentation::bearer(token)
@@ -124,6 +128,13 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
     /// keys is refused when it is built.
     fn binds_logins(&self) -> bool {
         false
+    }
+
+    /// The configured scopes that this login was not made for, since they were added later: a renewal does not get them (RFC
+    /// 6749 section 6), a new login does. By default none that is known. It must be quick.
+    fn missing_scopes(&self, login: &Login) -> Scopes {
+        let _ = login;
+        Scopes::none()
     }
 
     /// A number that changes when the local secret does (a key file replaced), so that a refusal is tried again at once.

@@ -143,7 +143,7 @@ impl AccessToken {
         self.with_lifetime(Lifetime::In(Duration::from_secs(seconds)))
     }
 
-    /// Says which scopes were granted, where the server named them.
+    /// Says which scopes were granted: those that the server named, else those that were asked for (RFC 6749 section 5.1).
     #[must_use]
     pub fn with_scopes(mut self, scopes: Scopes) -> Self {
         self.scopes = Some(scopes);
@@ -192,7 +192,7 @@ impl AccessToken {
         self.lifetime
     }
 
-    /// The granted scopes, if the server named them.
+    /// The granted scopes, where they are known.
     pub fn scopes(&self) -> Option<&Scopes> {
         self.scopes.as_ref()
     }
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_is_read_from_a_jwt_only() {
+    fn rfc7519_4_1_4_exp_is_read_from_a_jwt_only() {
         let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(jwt_expiry(&jwt(r#"{"exp":1900000000}"#)), at(1_900_000_000));
         assert_eq!(jwt_expiry(&jwt(r#"{"exp":1900000000.0}"#)), at(1_900_000_000));

@@ -10,6 +10,7 @@ use crate::{
     Oidc,
     client_auth::Headers,
     http::{Endpoint, Form, Reply},
+    metadata::Which,
     oauth_error::code_of,
 };
 
@@ -23,6 +24,10 @@ pub(crate) enum BindingKey {}
 
 #[cfg(not(feature = "jose"))]
 impl BindingKey {
+    pub(crate) fn algorithm(&self) -> &str {
+        match *self {}
+    }
+
     pub(crate) fn thumbprint(&self) -> String {
         match *self {}
     }
@@ -208,6 +213,9 @@ impl Oidc {
         form: Form,
         key: Option<&BindingKey>,
     ) -> Result<Reply, AuthError> {
+        if let Some(key) = key {
+            self.check_algorithm(key).await?;
+        }
         let timed = key.is_some() || self.config.client.proof.names_audience();
         let (mut nonce_again, mut clock_again) = (key.is_some(), timed);
         loop {
@@ -229,6 +237,27 @@ impl Oidc {
             if !std::mem::take(again) {
                 return Ok(reply);
             }
+        }
+    }
+
+    /// Whether the server takes proofs by this key's algorithm, as far as its metadata tell (RFC 9449 section 5.1).
+    async fn check_algorithm(&self, key: &BindingKey) -> Result<(), AuthError> {
+        if self.config.endpoint(Which::Token).is_some() {
+            // There may be no metadata.
+            return Ok(());
+        }
+        let metadata = self.metadata().await?;
+        match metadata.list("dpop_signing_alg_values_supported") {
+            Some(taken) if !taken.is_empty() && !taken.contains(&key.algorithm()) => {
+                Err(AuthError::configuration(format!(
+                    "the server takes no proofs (DPoP) that are signed by {}, but by {} \
+                     (`dpop_signing_alg_values_supported`); `dpop = false` goes without",
+                    key.algorithm(),
+                    taken.join(", ")
+                ))
+                .with_origin(self.config.issuer.text.clone()))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn client_secret_basic_form_encodes_both_halves_before_base64() {
+    fn rfc6749_2_3_1_basic_form_encodes_both_halves_before_base64() {
         // RFC 6749 section 2.3.1's own example.
         let value = basic("s6BhdRkqt3", &"7Fjfp0ZBr1KtDRbnfVdmIw".into(), false).unwrap();
         assert_eq!(value.to_str().unwrap(), "Basic czZCaGRSa3F0Mzo3RmpmcDBaQnIxS3REUmJuZlZkbUl3");
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn exactly_one_method_is_used() {
+    async fn rfc6749_2_3_a_request_is_authenticated_by_one_method() {
         let secret = SecretSource::Literal("s3 cret".into());
         let federated = SecretCallback::Source(SecretSource::Literal("jwt".into()));
         let assertion = format!(

@@ -53,6 +53,11 @@ impl DpopKey {
         self.key.to_jwk_secret()
     }
 
+    /// What it signs by.
+    pub(crate) fn algorithm(&self) -> &str {
+        self.key.algorithm()
+    }
+
     /// `dpop_jkt` (RFC 9449 section 10) and `cnf.jkt`.
     pub(crate) fn thumbprint(&self) -> String {
         self.key.thumbprint()

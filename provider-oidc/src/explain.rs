@@ -59,7 +59,8 @@ pub struct Exchange {
     pub sent: Vec<(String, String)>,
     /// The HTTP status, if there was an answer. What the person's browser is sent to has none here.
     pub status: Option<u16>,
-    /// What came back: the answer's members, by name; else what went wrong.
+    /// What came back: the answer's members, by name; else what went wrong. Of a discovery document those that keyfob uses, and
+    /// last how many there are besides.
     pub received: Vec<(String, String)>,
     /// How long the answer took.
     pub elapsed: Duration,
@@ -91,6 +92,8 @@ impl fmt::Display for Exchange {
 pub(crate) struct Told {
     observer: Arc<dyn Observer>,
     exchange: Exchange,
+    /// Whether the answer is what the server says of itself.
+    discovers: bool,
 }
 
 impl Told {
@@ -110,14 +113,16 @@ impl Told {
             sent.push((name, value));
         }
         let what = what(endpoint, &grant);
-        Some(Self { observer, exchange: exchange(what, format!("POST {endpoint}"), sent) })
+        let exchange = exchange(what, format!("POST {endpoint}"), sent);
+        Some(Self { observer, exchange, discovers: false })
     }
 
     pub(crate) fn get(context: &Context, endpoint: &Endpoint, headers: &HeaderMap) -> Option<Self> {
         let observer = observer(context)?;
         let what = what(endpoint, "");
         let sent = headers.iter().map(|(name, value)| header(name, value)).collect();
-        Some(Self { observer, exchange: exchange(what, format!("GET {endpoint}"), sent) })
+        let discovers = what.starts_with(DISCOVERY);
+        Some(Self { observer, exchange: exchange(what, format!("GET {endpoint}"), sent), discovers })
     }
 
     /// Tells of the answer.
@@ -132,9 +137,16 @@ impl Told {
                 }
                 match json::object::<Map<String, Value>>(&reply.body) {
                     Some(members) => {
-                        let shown =
-                            members.iter().map(|(name, value)| (shortened(name), member(name, value)));
+                        let is_used =
+                            |name: &str| !self.discovers || !reply.is_success() || is_metadata(name);
+                        let (used, others): (Vec<_>, Vec<_>) =
+                            members.iter().partition(|(name, _)| is_used(name));
+                        let shown = used.iter().map(|(name, value)| (shortened(name), member(name, value)));
                         self.exchange.received.extend(shown);
+                        if !others.is_empty() {
+                            let others = format!("{} members that keyfob does not use", others.len());
+                            self.exchange.received.push(("(besides)".into(), others));
+                        }
                     }
                     None if reply.body.is_empty() => {}
                     None => {
@@ -197,6 +209,22 @@ fn exchange(what: String, request_line: String, sent: Vec<(String, String)>) -> 
     Exchange { what, request_line, sent, status: None, received: Vec::new(), elapsed: Duration::ZERO }
 }
 
+/// How a request for a server's metadata is called.
+const DISCOVERY: &str = "Discovery";
+
+/// Whether something here depends on this member of a server's metadata.
+fn is_metadata(name: &str) -> bool {
+    const OTHERS: [&str; 6] = [
+        "issuer",
+        "mtls_endpoint_aliases",
+        "authorization_response_iss_parameter_supported",
+        "dpop_signing_alg_values_supported",
+        "require_pushed_authorization_requests",
+        "response_modes_supported",
+    ];
+    OTHERS.contains(&name) || Which::ALL.iter().any(|which| which.key() == name)
+}
+
 /// What a request is for, by its endpoint and its grant.
 fn what(endpoint: &Endpoint, grant: &str) -> String {
     let what = match endpoint.which() {
@@ -210,10 +238,10 @@ fn what(endpoint: &Endpoint, grant: &str) -> String {
         Some(Which::EndSession) => "Logout request (OpenID Connect RP-Initiated Logout section 2)",
         Some(Which::Keys) => "Keys of the issuer (RFC 7517 section 5)",
         None if endpoint.path().ends_with("/.well-known/openid-configuration") => {
-            "Discovery (OpenID Connect Discovery section 4)"
+            return format!("{DISCOVERY} (OpenID Connect Discovery section 4)");
         }
         None if endpoint.path().starts_with("/.well-known/oauth-authorization-server") => {
-            "Discovery (RFC 8414 section 3)"
+            return format!("{DISCOVERY} (RFC 8414 section 3)");
         }
         None => "Request for a document of the product's own",
     };

@@ -24,6 +24,8 @@ const LEEWAY: Duration = Duration::from_secs(60);
 pub(crate) struct Expected<'a> {
     pub(crate) issuer: &'a str,
     pub(crate) client_id: &'a str,
+    /// Whom it may be for besides the client.
+    pub(crate) audiences: &'a [String],
     pub(crate) now: SystemTime,
     /// The `nonce` that was sent.
     pub(crate) nonce: Option<&'a str>,
@@ -45,6 +47,7 @@ impl<'a> Expected<'a> {
         Self {
             issuer,
             client_id,
+            audiences: &[],
             now,
             nonce: None,
             access_token: None,
@@ -199,7 +202,7 @@ impl IdToken {
             Some(iss) => return Err(other_issuer(iss)),
             None => return Err(refused("it names no issuer (`iss`)")),
         }
-        check_audience(&claims, expected.client_id)?;
+        check_audience(&claims, expected)?;
         let Some(subject) = claims.get("sub").and_then(Value::as_str).filter(|sub| !sub.is_empty()) else {
             return Err(refused("it names no subject (`sub`)"));
         };
@@ -281,10 +284,17 @@ fn audiences(claims: &Map<String, Value>) -> Vec<&str> {
     }
 }
 
-fn check_audience(claims: &Map<String, Value>, client_id: &str) -> Result<(), AuthError> {
+fn check_audience(claims: &Map<String, Value>, expected: &Expected<'_>) -> Result<(), AuthError> {
+    let client_id = expected.client_id;
     let audiences = audiences(claims);
     if !audiences.contains(&client_id) {
         return Err(refused("it is not for this client (`aud`)"));
+    }
+    let known = |aud: &str| aud == client_id || expected.audiences.iter().any(|known| known == aud);
+    if let Some(stranger) = audiences.iter().find(|aud| !known(aud)) {
+        return Err(refused(&format!(
+            "it is for {stranger:?} too (`aud`), which is not known here; `id_token_audiences` names whom it may be for"
+        )));
     }
     match claims.get("azp").filter(|azp| !azp.is_null()) {
         Some(Value::String(azp)) if azp == client_id => Ok(()),

@@ -8,6 +8,7 @@ use serde::{
     de::{DeserializeOwned, Error, Visitor},
 };
 use serde_json::Value;
+use url::Url;
 
 /// The longest time that a number of seconds is taken for: some 136 years. Longer ones mean "for ever".
 const LONGEST: f64 = u32::MAX as f64;
@@ -23,6 +24,12 @@ pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 /// A text that is not empty.
 pub(crate) fn text(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// A URL as the server wrote it, if it is one for a browser.
+pub(crate) fn web_url(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    (matches!(url.scheme(), "https" | "http") && !text.contains(char::is_control)).then(|| text.to_owned())
 }
 
 /// A number, or the text of one.

@@ -26,6 +26,7 @@ mod revoke;
 mod signer;
 mod token_endpoint;
 mod user_info;
+mod warnings;
 
 pub use self::{
     assertion::AssertionAudience,
@@ -36,6 +37,7 @@ pub use self::{
     introspection::Introspection,
     provider::Oidc,
     signer::Signer,
+    warnings::asked_scopes,
 };
 
 /// The name under which this provider is registered and which its errors bear.

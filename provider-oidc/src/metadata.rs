@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keyfob_auth_core::AuthError;
+use keyfob_auth_core::{AuthError, ErrorKind};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -196,8 +196,14 @@ async fn fetch(http: &Http, issuer: &Issuer) -> Result<Metadata, AuthError> {
         Ok(document) => return Ok(document),
         Err(absent) => absent,
     };
-    match try_fetch(http, issuer, &issuer.oauth_authorization_server()).await? {
+    let second = issuer.oauth_authorization_server();
+    match try_fetch(http, issuer, &second).await? {
         Ok(document) => Ok(document),
+        // One that answers for every path has no status to go by.
+        Err(absent) if first.status() == absent.status() && absent.kind() == ErrorKind::Configuration => {
+            let message = format!("{} (nor at {second})", first.message());
+            Err(first.with_message(message))
+        }
         Err(_) => Err(first),
     }
 }
@@ -220,7 +226,8 @@ fn judge(issuer: &Issuer, reply: &Reply) -> Result<Result<Metadata, AuthError>, 
         let why = if (300..400).contains(&reply.status) {
             "the issuer's metadata is said to be elsewhere, and redirects are not followed; is the issuer spelt right?"
         } else {
-            "the issuer has no metadata there; is it spelt right?"
+            "the server has no metadata of this issuer; look at `issuer`: its host, its realm or tenant, and a base path (as \
+             /auth) that it lacks or has too much"
         };
         return Ok(Err(reply.error(AuthError::configuration(why))));
     }
@@ -234,7 +241,6 @@ fn judge(issuer: &Issuer, reply: &Reply) -> Result<Result<Metadata, AuthError>, 
 
 #[cfg(test)]
 mod tests {
-    use keyfob_auth_core::ErrorKind;
     use serde_json::json;
 
     use super::*;
@@ -246,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn issuer_mismatch_is_refused_byte_for_byte() {
+    fn rfc8414_3_3_the_issuer_is_the_one_that_was_asked_for() {
         assert!(parse(&json!({"issuer": ISSUER})).is_ok());
         for other in [
             json!({"issuer": "https://idp.example/realm/"}),
@@ -279,17 +285,46 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_https_unless_the_issuer_is_on_loopback() {
-        let document = |url: &str| json!({"issuer": ISSUER, "token_endpoint": url});
-        let endpoint = |url: &str| parse(&document(url)).unwrap().endpoint(Which::Token, false);
-        assert!(endpoint("https://elsewhere.example/token?tenant=1").is_ok());
-        for bad in ["http://idp.example/token", "http://127.0.0.1/token", "https://idp.example/t#f", "token"]
-        {
-            assert_eq!(endpoint(bad).unwrap_err().kind(), ErrorKind::Configuration, "{bad}");
+    fn rfc8414_2_endpoints_and_keys_are_https_unless_the_issuer_is_on_loopback() {
+        for which in Which::ALL {
+            let document = |url: &str| json!({"issuer": ISSUER, which.key(): url});
+            let alias = |url: &str| json!({"issuer": ISSUER, "mtls_endpoint_aliases": {which.key(): url}});
+            let plain = |url: &str| parse(&document(url)).unwrap().endpoint(which, false);
+            let certified = |url: &str| parse(&alias(url)).unwrap().endpoint(which, true);
+            assert!(plain("https://elsewhere.example/token?tenant=1").is_ok());
+            assert!(certified("https://elsewhere.example/token?tenant=1").is_ok());
+            for bad in ["http://idp.example/t", "http://127.0.0.1/t", "https://idp.example/t#f", "token"] {
+                for outcome in [plain(bad), certified(bad)] {
+                    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Configuration, "{which:?} {bad}");
+                }
+            }
         }
         let local = json!({"issuer": "http://127.0.0.1:1", "token_endpoint": "http://127.0.0.1:1/token"});
         let local = Metadata::parse("http://127.0.0.1:1", true, local.to_string().as_bytes()).unwrap();
         assert!(local.endpoint(Which::Token, false).is_ok());
+    }
+
+    #[test]
+    fn rfc8705_5_an_alias_comes_first_where_there_is_one_and_a_certificate_is_shown() {
+        let document = parse(&json!({
+            "issuer": ISSUER,
+            "token_endpoint": "https://idp.example/token",
+            "revocation_endpoint": "https://idp.example/revoke",
+            "mtls_endpoint_aliases": {"token_endpoint": "https://mtls.idp.example/token"},
+        }))
+        .unwrap();
+        for (which, certified, url) in [
+            (Which::Token, true, "https://mtls.idp.example/token"),
+            (Which::Token, false, "https://idp.example/token"),
+            (Which::Revocation, true, "https://idp.example/revoke"),
+            (Which::Revocation, false, "https://idp.example/revoke"),
+        ] {
+            assert_eq!(
+                document.endpoint(which, certified).unwrap().to_string(),
+                url,
+                "{which:?} {certified}"
+            );
+        }
     }
 
     #[test]
@@ -310,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn well_known_paths_handle_a_terminating_slash_once() {
+    fn rfc8414_3_1_well_known_paths_handle_a_terminating_slash_once() {
         for (issuer, oidc, oauth) in [
             (
                 "https://a.example",
@@ -340,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_has_neither_query_nor_fragment() {
+    fn rfc8414_2_an_issuer_has_neither_query_nor_fragment() {
         for bad in ["https://a.example?x", "https://a.example/#x", "http://a.example", "a.example", ""] {
             assert!(Issuer::parse(bad).is_err(), "{bad}");
         }

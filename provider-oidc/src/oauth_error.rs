@@ -24,6 +24,7 @@ pub(crate) struct Asked<'a> {
 struct Members {
     error: Option<Value>,
     error_description: Option<Value>,
+    error_uri: Option<Value>,
     /// What a claims challenge of the token endpoint demands of the next sign-in (Microsoft).
     claims: Option<Value>,
 }
@@ -49,6 +50,9 @@ pub(crate) fn error_in(reply: &Reply, asked: &Asked<'_>) -> Option<AuthError> {
     };
     let description = json::text(members.error_description.as_ref()).map(shortened);
     let mut error = reply.error(AuthError::new(kind, message)).with_oauth(code.clone(), description);
+    if let Some(page) = json::text(members.error_uri.as_ref()).and_then(page) {
+        error = error.with_oauth_uri(page);
+    }
     if kind == ErrorKind::InteractionRequired {
         let mut challenge = asked.challenge.cloned().unwrap_or_default();
         challenge.error = challenge.error.or(Some(code));
@@ -109,6 +113,13 @@ fn is_said(value: &Value) -> bool {
         && value.as_str().is_none_or(|text| !text.trim().is_empty())
 }
 
+/// What an error names as the page about it (`error_uri`, RFC 6749 section 5.2), if that can be shown to a person. It is not
+/// shortened: a part of it would lead elsewhere.
+pub(crate) fn page(text: &str) -> Option<String> {
+    let allowed = |byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    json::web_url(text).filter(|url| url.len() <= LONGEST && url.bytes().all(allowed))
+}
+
 fn shortened(text: &str) -> String {
     text.chars().take(LONGEST).collect()
 }
@@ -145,7 +156,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_error_member_is_read_before_the_status() {
+    fn rfc6749_5_2_the_error_member_is_read_before_the_status() {
         for (status, body, on_refresh, elsewhere) in [
             (400, r#"{"error":"invalid_grant"}"#, Some(LoginRejected), Some(Refused)),
             (401, r#"{"error":"invalid_grant"}"#, Some(LoginRejected), Some(Refused)),
@@ -204,7 +215,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn code_and_description_are_kept_and_bounded() {
+    fn rfc6749_5_2_code_description_and_uri_are_kept_and_bounded() {
         let long = "x".repeat(100_000);
         let body = format!(r#"{{"error":"invalid_client","error_description":"{long}"}}"#);
         let error = error_in(&reply(401, &body), &GRANT).unwrap();
@@ -213,6 +224,28 @@ pub(crate) mod tests {
         let error =
             error_in(&reply(401, r#"{"error":"invalid_client","error_description":7}"#), &GRANT).unwrap();
         assert_eq!(error.oauth_description(), None);
+
+        let page = "https://idp.example/errors?code=invalid_client";
+        for (uri, kept) in [
+            (page, Some(page)),
+            ("http://idp.example/errors", Some("http://idp.example/errors")),
+            ("javascript:alert(1)", None),
+            ("/errors", None),
+            ("https://idp.example/\\u001b[2J", None),
+            ("https://idp.example/two words", None),
+            (&format!("https://idp.example/{long}"), None),
+            ("", None),
+        ] {
+            let body = format!(r#"{{"error":"invalid_client","error_uri":"{uri}"}}"#);
+            let error = error_in(&reply(401, &body), &GRANT).unwrap();
+            assert_eq!(
+                (error.oauth_error(), error.oauth_uri()),
+                (Some("invalid_client"), kept),
+                "{uri:.100}"
+            );
+        }
+        let error = error_in(&reply(400, r#"{"error":"invalid_client","error_uri":7}"#), &GRANT).unwrap();
+        assert_eq!(error.oauth_uri(), None);
     }
 
     #[test]

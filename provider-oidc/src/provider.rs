@@ -9,14 +9,14 @@ use std::{
 use async_trait::async_trait;
 use keyfob_auth_core::{
     AccessToken, Acquired, AuthError, Binding, Context, CredentialProvider, Identity, Interaction, Keep,
-    Login, LoginRequest, Presentation, TokenRequest, registry::Settings,
+    Login, LoginRequest, Presentation, Scopes, TokenRequest, registry::Settings,
 };
 
 use crate::{
     assertion::Audience,
     callback::SecretCallback,
     client_auth::Headers,
-    config::{Config, Flow, OidcBuilder},
+    config::{Config, Flow, OidcBuilder, RESOURCE, is_resource},
     http::{Endpoint, Form, Http},
     metadata::{self, Metadata, Which},
 };
@@ -125,11 +125,24 @@ impl Oidc {
         client.authenticate(form, &audience, now).await
     }
 
+    /// Checks what a request brings besides what was configured.
+    ///
+    /// # Errors
+    /// Configuration, for a resource that is none.
+    pub(crate) fn check(request: &TokenRequest) -> Result<(), AuthError> {
+        match request.resources.iter().find(|resource| !is_resource(resource)) {
+            Some(wrong) => Err(AuthError::configuration(format!("the resource {wrong:?} {RESOURCE}"))),
+            None => Ok(()),
+        }
+    }
+
     async fn acquire_for(
         &self,
         request: &TokenRequest,
         login: Option<&Login>,
     ) -> Result<Acquired, AuthError> {
+        Self::check(request)?;
+        self.warn(login);
         if request.subject.is_some() {
             return self.exchange_for_subject(request).await;
         }
@@ -151,6 +164,8 @@ impl Oidc {
     }
 
     async fn login_for(&self, request: &LoginRequest, ui: &dyn Interaction) -> Result<Acquired, AuthError> {
+        Self::check(&request.token)?;
+        self.warn(None);
         if request.token.subject.is_some() {
             return Err(AuthError::configuration("nobody can log in on behalf of a subject"));
         }
@@ -232,6 +247,10 @@ impl CredentialProvider for Oidc {
 
     fn binds_logins(&self) -> bool {
         self.config.dpop
+    }
+
+    fn missing_scopes(&self, login: &Login) -> Scopes {
+        self.scopes_since(login)
     }
 
     fn secret_revision(&self) -> Option<u64> {

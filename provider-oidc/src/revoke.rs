@@ -101,7 +101,7 @@ mod tests {
     use crate::oauth_error::tests::reply;
 
     #[test]
-    fn ok_is_ok_whatever_the_body() {
+    fn rfc7009_2_2_ok_is_ok_whatever_the_body() {
         for (status, body, kind) in [
             (200, "", None),
             (200, "{}", None),

@@ -28,7 +28,7 @@ use keyfob_idp::server::{
     Algorithm, AssertionAudience as Accepted, AuthorizationServer, Client, Endpoint, Fault, Settings,
     SigningKey, TokenEndpointAuthMethod, TrustedIssuer, VerificationKey,
 };
-use keyfob_provider_oidc::{AssertionAudience, ClientAuth, Oidc, OidcBuilder, Signer};
+use keyfob_provider_oidc::{AssertionAudience, ClientAuth, Flow, Oidc, OidcBuilder, Signer};
 use serde_json::json;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -158,6 +158,27 @@ async fn rfc7523_3_the_assertion_names_the_client_the_audience_and_its_time() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!(now.abs_diff(seconds("iat")) < 30);
     }
+}
+
+#[tokio::test]
+async fn rfc7523_2_2_the_assertion_goes_under_its_type_and_with_no_secret() {
+    let signer = Elsewhere::new();
+    let server = server_of(&signer, Settings::default()).await;
+    let device = app(&server, &signer).flow(Flow::Device);
+    for builder in [app(&server, &signer), device.token_endpoint(server.token_endpoint())] {
+        let provider = build(builder);
+        provider.introspect(&"token".into()).await.unwrap();
+        provider.revoke_access_token(&"token".into()).await.unwrap();
+    }
+    acquire(&build(app(&server, &signer))).await.unwrap();
+    let posted: Vec<_> = server.requests().into_iter().filter(|request| request.method == "POST").collect();
+    assert_eq!(posted.len(), 5);
+    for request in posted {
+        assert_eq!(request.parameter("client_assertion_type"), Some(ASSERTION_TYPE), "{}", request.path);
+        assert!(request.parameter("client_assertion").is_some());
+        assert!(request.parameter("client_secret").is_none() && request.header("authorization").is_none());
+    }
+    assert_eq!(server.counters().replays, 0);
 }
 
 #[tokio::test]
@@ -399,7 +420,7 @@ mod signed_here {
     }
 
     #[tokio::test]
-    async fn client_secret_jwt_signs_with_the_secret_and_never_sends_it() {
+    async fn rfc7523_2_2_client_secret_jwt_signs_with_the_secret_and_never_sends_it() {
         let secret = "marker-secret-".repeat(6);
         for algorithm in ["HS256", "HS384", "HS512"] {
             let mut client =
@@ -463,7 +484,7 @@ mod signed_here {
     }
 
     #[tokio::test]
-    async fn an_algorithm_that_does_not_fit_the_key_is_refused_before_anything_is_sent() {
+    async fn rfc7523_2_2_an_algorithm_that_does_not_fit_the_key_is_refused_before_anything_is_sent() {
         let key = SigningKey::generate(Algorithm::Es256).pkcs8_pem();
         let server = AuthorizationServer::start(Settings::default()).await;
         for algorithm in ["RS256", "ES384", "HS256", "none", "EdDSA"] {

@@ -52,7 +52,7 @@ async fn a_login_is_not_used_and_login_gets_a_token() {
 }
 
 #[tokio::test]
-async fn each_client_authentication_is_the_only_one_in_its_request() {
+async fn rfc6749_2_3_each_client_authentication_is_the_only_one_in_its_request() {
     // Everything that form encoding and base64 can get wrong.
     let (id, secret) = ("svc:a b", "p@ss:w%rd+ &=ü~\"");
     for (auth, method) in [
@@ -175,7 +175,7 @@ async fn a_token_for_a_subject_is_never_answered_with_ones_own() {
 }
 
 #[tokio::test]
-async fn answers_are_read_as_real_servers_send_them() {
+async fn rfc6749_5_1_answers_are_read_as_real_servers_send_them() {
     for (kind, expires_in, lifetime) in [
         (TokenTypeStyle::LowerCase, ExpiresInStyle::Text, Lifetime::In(Duration::from_secs(60))),
         (TokenTypeStyle::Missing, ExpiresInStyle::Missing, Lifetime::Unknown),
@@ -226,7 +226,7 @@ async fn an_answer_just_below_the_bound_is_read() {
 }
 
 #[tokio::test]
-async fn refusals_carry_the_code_and_the_status() {
+async fn rfc6749_5_2_refusals_carry_the_code_and_the_status() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let provider = build(service(&server).token_endpoint(server.token_endpoint()));
     for (status, code) in [
@@ -253,7 +253,7 @@ async fn refusals_carry_the_code_and_the_status() {
 }
 
 #[tokio::test]
-async fn no_redirect_is_followed() {
+async fn rfc9700_no_secret_follows_a_redirect_of_the_token_endpoint() {
     let elsewhere = Script::start([answer("200 OK", r#"{"access_token":"stolen"}"#)]).await;
     for status in ["302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let url = &elsewhere.url;
@@ -280,7 +280,7 @@ async fn an_endless_answer_is_cut_off() {
 }
 
 #[tokio::test]
-async fn an_endpoint_keeps_its_query_and_errors_do_not_show_it() {
+async fn rfc6749_3_2_an_endpoint_keeps_its_query_and_errors_do_not_show_it() {
     let script =
         Script::start([answer("200 OK", r#"{"access_token":"at"}"#), answer("403 Forbidden", "")]).await;
     let builder = Oidc::builder(&script.url, "id")

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use common::{build, device};
 use keyfob_auth_core::{AuthError, Context, ErrorKind, LoginRequest};
-use keyfob_idp::server::{AuthorizationServer, Endpoint, Fault, Settings};
+use keyfob_idp::{
+    person::Person,
+    server::{AuthorizationIss, AuthorizationServer, Endpoint, Fault, Settings},
+};
 use keyfob_provider_oidc::{Exchange, Flow, Observer, OidcBuilder, ResponseMode, explain};
 use serde_json::{Value, json};
 use url::Url;
@@ -42,7 +45,7 @@ async fn answered(builder: OidcBuilder, context: &Context, answer: &str) -> Auth
 }
 
 #[tokio::test]
-async fn metadata_counts_where_the_authorization_endpoint_is_configured() {
+async fn rfc9126_5_metadata_counts_where_the_authorization_endpoint_is_configured() {
     let server = server_saying("require_pushed_authorization_requests", json!(true)).await;
     assert!(parameter(&start_url(browser(&server)).await.unwrap(), "request_uri").is_some());
     assert_eq!((server.counters().discovery, server.counters().pushed_authorization), (1, 1));
@@ -64,7 +67,25 @@ async fn metadata_counts_where_the_authorization_endpoint_is_configured() {
 }
 
 #[tokio::test]
-async fn rfc9126_a_refused_push_that_is_not_demanded_says_how_to_go_without() {
+async fn rfc6749_3_1_the_authorization_endpoint_keeps_its_own_query() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    for pushed in [false, true] {
+        let endpoint = format!("{}/authorize?tenant=one%20two&x", server.issuer());
+        let builder = browser(&server).authorization_endpoint(endpoint).pushed_authorization_requests(pushed);
+        let url = start_url(builder).await.unwrap();
+        let query = url.query().unwrap();
+        assert!(query.starts_with("tenant=one%20two&x&"), "{query}");
+        assert_eq!(parameter(&url, "client_id").as_deref(), Some("cli"));
+        assert_eq!(
+            (parameter(&url, "request_uri").is_some(), parameter(&url, "state").is_some()),
+            (pushed, !pushed)
+        );
+    }
+    assert_eq!((server.counters().pushed_authorization, server.counters().authorization), (1, 0));
+}
+
+#[tokio::test]
+async fn rfc9126_2_3_a_refused_push_that_is_not_demanded_says_how_to_go_without() {
     let said = "`pushed_authorization_requests = false`";
     let refusal = Fault::oauth_error("invalid_request");
     for (demanded, fault, pushed, helps) in [
@@ -99,6 +120,23 @@ async fn a_code_means_the_same_in_the_browser_as_elsewhere() {
         let error = answered(browser(&server), &Context::new(), &answer).await;
         assert_eq!((error.kind(), error.oauth_error()), (kind, Some(code)));
     }
+}
+
+#[tokio::test]
+async fn rfc9700_4_4_2_a_login_that_was_begun_at_one_issuer_is_not_ended_at_another() {
+    // Their answers do not say whose they are: the login under way knows it all the same.
+    let settings = || Settings { authorization_iss: AuthorizationIss::Missing, ..Settings::default() };
+    let one = AuthorizationServer::start(settings()).await;
+    let other = AuthorizationServer::start(settings()).await;
+    let provider = |server| build(browser(server).pushed_authorization_requests(false));
+    let (url, pending) = provider(&one).start(&LoginRequest::default(), None).await.unwrap();
+    let callback = Person::new("alice").answer(&url).await.unwrap();
+    let error = provider(&other).finish(pending.clone(), callback.url.as_str()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.message().contains("another provider's"), "{error}");
+    assert_eq!((one.counters().token, other.counters().token), (0, 0), "the code is sent nowhere");
+    provider(&one).finish(pending, callback.url.as_str()).await.unwrap();
+    assert_eq!((one.counters().token, other.counters().token), (1, 0));
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use common::{Shown, build, device, literal};
 use keyfob_auth_core::{
@@ -36,15 +39,22 @@ fn polls(server: &AuthorizationServer) -> u64 {
     counters.requests_of(DEVICE_CODE_GRANT)
 }
 
-/// The time between the polls, in whole seconds.
-fn pauses(server: &AuthorizationServer) -> Vec<u64> {
+/// When the polls came.
+fn arrivals(server: &AuthorizationServer) -> Vec<Instant> {
     let all = server.requests();
-    let polls: Vec<_> = all.iter().filter(|request| request.endpoint == Some(Endpoint::Token)).collect();
-    polls.windows(2).map(|two| two[1].at.duration_since(two[0].at).as_secs()).collect()
+    all.iter().filter(|request| request.endpoint == Some(Endpoint::Token)).map(|request| request.at).collect()
+}
+
+/// Checks that so many seconds at least were between the polls; on a machine that is busy, more.
+fn assert_pauses(server: &AuthorizationServer, seconds: &[u64]) {
+    let pauses: Vec<_> = arrivals(server).windows(2).map(|two| two[1].duration_since(two[0])).collect();
+    assert_eq!(pauses.len(), seconds.len());
+    let kept = |(pause, least): (&Duration, &u64)| *pause >= Duration::from_secs(*least);
+    assert!(pauses.iter().zip(seconds).all(kept), "{pauses:?}, and not {seconds:?}");
 }
 
 #[tokio::test]
-async fn pending_then_approved() {
+async fn rfc8628_3_5_authorization_pending_continues_until_it_is_approved() {
     let server = server(Some(2)).await;
     let ui = Shown::new();
     let acquired = log_in(&build(device(&server)), &ui).await.unwrap();
@@ -60,9 +70,17 @@ async fn pending_then_approved() {
     assert_eq!(account.issuer.as_deref(), Some(server.issuer()));
     assert_eq!(login.scopes.unwrap().to_string(), "openid read");
     assert!(login.refresh_token.is_some() && login.id_token.is_some() && !login.reusable);
+}
 
+#[tokio::test]
+async fn rfc8628_3_3_1_the_user_code_is_shown_beside_the_complete_uri() {
+    let server = server(Some(0)).await;
+    let ui = Shown::new();
+    log_in(&build(device(&server)), &ui).await.unwrap();
+    assert_eq!(polls(&server), 1);
     let [Prompt::DeviceCode(code)] = &ui.prompts()[..] else { panic!("{:?}", ui.prompts()) };
     assert_eq!(code.verification_uri, server.url("/device"));
+    assert_eq!(code.user_code.len(), "ABCD-EFGH".len());
     assert_eq!(
         code.verification_uri_complete.as_ref().unwrap(),
         &format!("{}?user_code={}", server.url("/device"), code.user_code)
@@ -71,16 +89,16 @@ async fn pending_then_approved() {
 }
 
 #[tokio::test]
-async fn slow_down_slows_down_for_good() {
+async fn rfc8628_3_5_slow_down_adds_5_s_for_good() {
     let server = server(Some(1)).await;
     server.faults().push(Endpoint::Token, Fault::SlowDown);
     log_in(&build(device(&server)), &Shown::new()).await.unwrap();
     assert_eq!(polls(&server), 3);
-    assert_eq!(pauses(&server), [6, 6]);
+    assert_pauses(&server, &[6, 6]);
 }
 
 #[tokio::test]
-async fn denial_ends_it_at_the_next_poll() {
+async fn rfc8628_3_5_access_denied_ends_it_at_the_next_poll() {
     let server = server(None).await;
     let ui = Shown::new();
     let provider = build(device(&server));
@@ -94,7 +112,7 @@ async fn denial_ends_it_at_the_next_poll() {
 }
 
 #[tokio::test]
-async fn expiry_counts_from_the_request() {
+async fn rfc8628_3_2_expires_in_counts_from_the_request() {
     let settings = Settings { device_expires_in: Duration::from_secs(3), ..settings(None) };
     let server = AuthorizationServer::start(settings).await;
     // The answer takes a second of the three.
@@ -106,7 +124,7 @@ async fn expiry_counts_from_the_request() {
 }
 
 #[tokio::test]
-async fn expiry_said_by_the_server_is_expiry() {
+async fn rfc8628_3_5_expired_token_ends_it() {
     let server = server(None).await;
     server.faults().push(Endpoint::Token, Fault::oauth_error("expired_token"));
     let error = log_in(&build(device(&server)), &Shown::new()).await.unwrap_err();
@@ -116,35 +134,58 @@ async fn expiry_said_by_the_server_is_expiry() {
 }
 
 #[tokio::test]
-async fn blips_are_survived_with_backoff() {
+async fn rfc8628_3_5_blips_are_survived_with_backoff() {
     let server = server(Some(0)).await;
     server.faults().push(Endpoint::Token, Fault::DropBefore);
     server.faults().push(Endpoint::Token, Fault::status(503));
     let ui = Shown::new();
     log_in(&build(device(&server)), &ui).await.unwrap();
     assert_eq!(polls(&server), 3);
-    assert_eq!(pauses(&server), [2, 4]);
+    assert_pauses(&server, &[2, 4]);
     assert!(matches!(&ui.prompts()[..], [Prompt::DeviceCode(_), Prompt::Progress(_)]), "{:?}", ui.prompts());
 }
 
 #[tokio::test]
-async fn retry_after_is_honoured() {
+async fn rfc8628_3_5_a_time_out_is_survived_with_backoff() {
+    let server = server(Some(0)).await;
+    server.faults().push(Endpoint::Token, Fault::Delay(Duration::from_secs(60)));
+    let patience = Duration::from_secs(3);
+    log_in(&build(device(&server).timeout(patience)), &Shown::new()).await.unwrap();
+    assert_eq!(polls(&server), 2);
+    // Of twice the interval, after that.
+    let pause = arrivals(&server)[1] - arrivals(&server)[0];
+    assert!(pause >= patience + Duration::from_millis(1800), "{pause:?}");
+}
+
+#[tokio::test]
+async fn rfc8628_3_5_no_poll_begins_before_the_last_one_is_answered() {
+    let server = server(Some(1)).await;
+    let answering = Duration::from_secs(3);
+    server.faults().push(Endpoint::Token, Fault::DelayAnswer(answering));
+    log_in(&build(device(&server)), &Shown::new()).await.unwrap();
+    assert_eq!(polls(&server), 2);
+    // The interval counts from the answer.
+    assert_pauses(&server, &[answering.as_secs() + 1]);
+}
+
+#[tokio::test]
+async fn rfc8628_retry_after_is_honoured() {
     let server = server(Some(0)).await;
     server.faults().push(Endpoint::Token, Fault::too_many_requests(Some(3)));
     log_in(&build(device(&server)), &Shown::new()).await.unwrap();
     assert_eq!(polls(&server), 2);
-    assert_eq!(pauses(&server), [3]);
+    assert_pauses(&server, &[3]);
 }
 
 #[tokio::test]
-async fn retry_after_is_honoured_while_the_person_has_not_decided() {
+async fn rfc8628_retry_after_is_honoured_while_the_person_has_not_decided() {
     let server = server(Some(0)).await;
     let body = Some(json!({"error": "authorization_pending"}));
     let pending = Fault::Status { status: 400, retry_after: Some("3".into()), body };
     server.faults().push(Endpoint::Token, pending);
     log_in(&build(device(&server)), &Shown::new()).await.unwrap();
     assert_eq!(polls(&server), 2);
-    assert_eq!(pauses(&server), [3]);
+    assert_pauses(&server, &[3]);
 }
 
 #[tokio::test]
@@ -160,7 +201,7 @@ async fn a_server_that_stays_away_is_no_denial() {
 }
 
 #[tokio::test]
-async fn other_errors_stop_at_once() {
+async fn rfc8628_3_5_any_other_error_stops_at_once() {
     let server = server(None).await;
     for code in ["invalid_grant", "invalid_client", "whatever"] {
         server.reset_counters();
@@ -184,7 +225,7 @@ async fn a_dropped_login_polls_no_more() {
 }
 
 #[tokio::test]
-async fn a_confidential_client_authenticates_at_both_endpoints() {
+async fn rfc8628_3_1_a_confidential_client_authenticates_at_both_endpoints() {
     let server = server(Some(0)).await;
     let builder =
         Oidc::builder(server.issuer(), "service").client_secret(literal("service-secret")).flow(Flow::Device);

@@ -22,7 +22,7 @@ async fn server_saying(member: &str, value: Value) -> AuthorizationServer {
 }
 
 #[tokio::test]
-async fn rfc_8414_metadata_is_found_where_there_is_no_openid_configuration() {
+async fn rfc8414_3_metadata_is_found_where_there_is_no_openid_configuration() {
     let server =
         AuthorizationServer::start(Settings { discovery: Discovery::Rfc8414Only, ..Settings::default() })
             .await;
@@ -39,10 +39,18 @@ async fn an_issuer_without_metadata_is_a_wrong_issuer() {
     let error = build(service(&server)).acquire(&TokenRequest::default(), None).await.unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Configuration, Some(404)));
     assert_eq!((server.counters().discovery, server.counters().token), (2, 0));
+    let said = error.to_string();
+    for part in [
+        "look at `issuer`: its host, its realm or tenant, and a base path",
+        &format!("(nor at {})", server.url("/.well-known/oauth-authorization-server")),
+        &format!("(HTTP 404) [{}]", server.url("/.well-known/openid-configuration")),
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }
 
 #[tokio::test]
-async fn issuer_mismatch_sends_no_secret() {
+async fn rfc8414_3_3_another_issuer_gets_no_secret() {
     for issuer in [json!("https://other.example"), json!(null), json!(7)] {
         let server = server_saying("issuer", issuer).await;
         assert_eq!(error_kind(&build(service(&server))).await, Some(ErrorKind::Configuration));
@@ -60,7 +68,7 @@ async fn issuer_mismatch_sends_no_secret() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_protected_gets_no_secret() {
+async fn rfc8414_2_an_endpoint_that_is_not_protected_gets_no_secret() {
     for url in ["http://idp.example/token", "https://idp.example/token#x", "ldap://idp.example", "/token"] {
         let server = server_saying("token_endpoint", json!(url)).await;
         assert_eq!(error_kind(&build(service(&server))).await, Some(ErrorKind::Configuration), "{url}");
@@ -148,7 +156,7 @@ async fn a_fetch_that_fails_for_a_moment_is_made_again() {
 }
 
 #[tokio::test]
-async fn an_old_document_serves_while_it_cannot_be_fetched_anew() {
+async fn oidc_discovery_4_an_old_document_serves_while_it_cannot_be_fetched_anew() {
     let server = AuthorizationServer::start_on_own_thread(Settings::default());
     let provider = build(service(&server));
     assert_eq!(error_kind(&provider).await, None);
@@ -177,7 +185,7 @@ async fn pass(time: Duration) {
 }
 
 #[tokio::test]
-async fn a_page_that_answers_for_every_path_is_no_document() {
+async fn oidc_discovery_4_2_a_page_that_answers_for_every_path_is_no_document() {
     let page = answer("200 OK", "<html>hello</html>");
     let script = Script::start([page.clone(), page]).await;
     let builder = Oidc::builder(&script.url, "id").client_secret(literal("s"));
@@ -194,7 +202,29 @@ async fn a_page_that_answers_for_every_path_is_no_document() {
 }
 
 #[tokio::test]
-async fn an_issuer_with_a_path_is_asked_at_both_places() {
+async fn rfc8414_3_2_a_document_is_what_it_holds_whatever_type_it_is_said_to_be() {
+    let token = answer("200 OK", r#"{"access_token":"at","token_type":"Bearer"}"#);
+    for (kind, page, good) in [
+        ("application/json; charset=utf-8", false, true),
+        ("text/plain", false, true),
+        ("application/octet-stream", false, true),
+        ("application/json", true, false),
+        ("text/html", true, false),
+    ] {
+        let document = r#"{"issuer":"$URL","token_endpoint":"$URL/token"}"#;
+        let body = if page { "<html></html>" } else { document };
+        // Its end is that of the connection.
+        let said = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n\r\n{body}");
+        let script = Script::start([said.clone(), if good { token.clone() } else { said }]).await;
+        let builder = Oidc::builder(&script.url, "id").client_secret(literal("s"));
+        let kind_of_error = error_kind(&build(builder)).await;
+        assert_eq!(kind_of_error, if good { None } else { Some(ErrorKind::Transient) }, "{kind}");
+        assert_eq!(script.requests().len(), 2, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn rfc8414_3_1_an_issuer_with_a_path_is_asked_at_both_places() {
     let script = Script::start([answer("404 Not Found", ""), answer("404 Not Found", "")]).await;
     let builder = Oidc::builder(format!("{}/realms/a", script.url), "id").client_secret(literal("s"));
     assert_eq!(error_kind(&build(builder)).await, Some(ErrorKind::Configuration));

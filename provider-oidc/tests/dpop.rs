@@ -12,17 +12,20 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::{Script, answer, build, elsewhen, jwt, last, literal, service};
 use keyfob_auth_core::{
-    AccessToken, AuthError, Binding, Context, CredentialProvider, ErrorKind, Login, Session, Subject,
-    TokenRequest, TokenStore,
+    AccessToken, AuthError, Binding, Context, CredentialProvider, ErrorKind, Login, LoginRequest, Session,
+    Subject, TokenRequest, TokenStore,
     authorize::Origins,
     middleware::AuthClient,
     registry,
     store::{Capacity, MemoryStore},
     testing::FaultyStore,
 };
-use keyfob_idp::server::{
-    Algorithm, AuthorizationServer, AutoApprove, Client, Dpop, RecordedRequest, Settings, SigningKey,
-    TrustedIssuer, VerificationKey,
+use keyfob_idp::{
+    person::Person,
+    server::{
+        Algorithm, AuthorizationServer, AutoApprove, Client, Dpop, RecordedRequest, Settings, SigningKey,
+        TrustedIssuer, VerificationKey,
+    },
 };
 use keyfob_provider_oidc::{Flow, Oidc, OidcBuilder};
 use serde_json::{Value, json};
@@ -117,7 +120,7 @@ async fn rfc9449_7_1_api_calls_carry_a_proof_of_their_own_by_the_plain_middlewar
     let http = client(&session, &server);
     let url = server.api_url();
     for _ in 0..2 {
-        assert_eq!(http.get(format!("{url}?q=1")).send().await.unwrap().status(), 200);
+        assert_eq!(http.get(format!("{url}?q=1#top")).send().await.unwrap().status(), 200);
         assert_eq!(http.post(format!("{url}/below")).body("text").send().await.unwrap().status(), 200);
     }
     let token = session.token().await.unwrap();
@@ -170,6 +173,57 @@ async fn rfc9449_8_a_demanded_nonce_costs_one_request_and_is_used_on() {
     assert!(first.get("nonce").is_none() && second["nonce"].is_string());
     assert_ne!(first["jti"], second["jti"], "a proof for each request");
     assert_eq!(server.counters().dpop_nonce_challenges, 1);
+}
+
+#[tokio::test]
+async fn rfc9449_5_1_a_proof_is_signed_by_what_the_server_takes_or_nothing_is_sent() {
+    for (taken, known, requests) in [
+        (json!(["RS256", "ES256"]), false, 1),
+        (json!([]), false, 1),
+        (json!(null), false, 1),
+        (json!(["PS256", "EdDSA"]), false, 0),
+        // Who knows the endpoint may have no metadata.
+        (json!(["PS256", "EdDSA"]), true, 1),
+    ] {
+        let mut settings = Settings::default();
+        settings.metadata.insert("dpop_signing_alg_values_supported".into(), taken.clone());
+        let server = start(settings).await;
+        let builder = bound(&server);
+        let builder = if known { builder.token_endpoint(server.token_endpoint()) } else { builder };
+        let outcome = acquire(&build(builder), None).await;
+        assert_eq!(outcome.is_ok(), requests == 1, "{taken}");
+        if let Err(error) = outcome {
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.message().contains("ES256, but by PS256, EdDSA"), "{error}");
+        }
+        assert_eq!((server.counters().discovery, server.counters().token), (u64::from(!known), requests));
+    }
+}
+
+#[tokio::test]
+async fn rfc9449_10_the_code_is_bound_to_the_key_by_dpop_jkt() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    let browser = |bound: bool, pushed: bool| {
+        let builder = Oidc::builder(server.issuer(), "cli").flow(Flow::Browser).dpop(bound);
+        build(builder.scopes(["read"]).pushed_authorization_requests(pushed))
+    };
+    for pushed in [false, true] {
+        let provider = browser(true, pushed);
+        let (url, pending) = provider.start(&LoginRequest::default(), None).await.unwrap();
+        let jkt = if pushed {
+            last(&server, "/par").parameter("dpop_jkt").unwrap().to_owned()
+        } else {
+            let url = url::Url::parse(&url).unwrap();
+            url.query_pairs().find(|(name, _)| name == "dpop_jkt").unwrap().1.into_owned()
+        };
+        let callback = Person::new("alice").answer(&url).await.unwrap();
+        let acquired = provider.finish(pending, callback.url.as_str()).await.unwrap();
+        assert_eq!(thumbprint(acquired.access.binding()), jkt);
+        assert!(acquired.login.unwrap().binding_key.is_some());
+    }
+    assert_eq!(server.counters().requests_of("authorization_code"), 2);
+    let (url, _) = browser(false, false).start(&LoginRequest::default(), None).await.unwrap();
+    assert!(!url.contains("dpop_jkt"), "{url}");
 }
 
 #[tokio::test]
@@ -259,6 +313,38 @@ async fn rfc9449_9_nonces_of_the_authorization_server_and_of_resources_are_kept_
 }
 
 #[tokio::test]
+async fn rfc9449_9_each_origin_has_nonces_of_its_own() {
+    let demand = |nonce: &str| {
+        format!(
+            "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: DPoP error=\"use_dpop_nonce\"\r\ndpop-nonce: {nonce}\r\n\
+             content-length: 0\r\n\r\n"
+        )
+    };
+    let good = answer("200 OK", "{}");
+    let one = Script::start([demand("of-one"), good.clone(), good.clone()]).await;
+    let other = Script::start([demand("of-other"), good]).await;
+    let server = start(Settings::default()).await;
+    let origins = Origins::parse([&one.url, &other.url]).unwrap();
+    let http = AuthClient::builder(self::one(bound(&server)))
+        .origins(origins)
+        .http(reqwest::ClientBuilder::no_proxy)
+        .build()
+        .unwrap();
+    for url in [&one.url, &other.url, &one.url] {
+        assert_eq!(http.get(url).send().await.unwrap().status(), 200);
+    }
+    let nonces = |script: &Script| -> Vec<Option<String>> {
+        let proofs = script.requests().into_iter().map(|request| {
+            jwt(request.lines().find_map(|line| line.strip_prefix("dpop: ")).unwrap())[1].clone()
+        });
+        proofs.map(|claims| claims["nonce"].as_str().map(str::to_owned)).collect()
+    };
+    assert_eq!(nonces(&one), [None, Some("of-one".into()), Some("of-one".into())]);
+    assert_eq!(nonces(&other), [None, Some("of-other".into())]);
+    assert_eq!(server.counters().token, 1, "a nonce costs no token");
+}
+
+#[tokio::test]
 async fn rfc9449_5_a_server_that_does_not_bind_is_refused() {
     let mut client = Client::confidential("service", "service-secret");
     client.dpop = Dpop::Ignored;
@@ -338,7 +424,7 @@ async fn a_store_that_drops_keys_is_refused_when_the_session_is_built() {
 }
 
 #[tokio::test]
-async fn rfc9449_every_grant_binds_its_tokens() {
+async fn rfc9449_5_every_grant_binds_its_tokens() {
     let issuer = SigningKey::generate(Algorithm::Es256);
     let trusted = TrustedIssuer::new("https://issuer.example", vec![VerificationKey::jwk(issuer.jwk())]);
     let settings = Settings {
@@ -379,7 +465,7 @@ async fn rfc9449_every_grant_binds_its_tokens() {
 }
 
 #[tokio::test]
-async fn rfc9449_a_redirect_to_another_origin_carries_no_proof_and_one_at_home_a_new_one() {
+async fn rfc9449_7_1_a_redirect_to_another_origin_carries_no_proof_and_one_at_home_a_new_one() {
     let (server, other) =
         (start(Settings::default()).await, AuthorizationServer::start(Settings::default()).await);
     let session = one(bound(&server));
@@ -430,7 +516,7 @@ async fn rfc9449_11_1_proofs_are_timely_by_the_servers_clock() {
 }
 
 #[tokio::test]
-async fn rfc9449_a_renewal_after_a_401_signs_anew() {
+async fn rfc9449_4_2_a_renewal_after_a_401_signs_anew() {
     let server = start(Settings::default()).await;
     let session = one(bound(&server));
     let http = client(&session, &server);

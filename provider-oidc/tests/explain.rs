@@ -198,6 +198,34 @@ async fn client_credentials_by_each_secret() {
 }
 
 #[tokio::test]
+async fn of_a_discovery_document_only_what_is_used_is_told() {
+    let mut settings = settings();
+    for n in 0..30 {
+        settings.metadata.insert(format!("never_heard_of_{n}"), json!("x"));
+    }
+    settings.metadata.insert("response_modes_supported".into(), json!(["query", "form_post"]));
+    settings.metadata.insert("mtls_endpoint_aliases".into(), json!({}));
+    let server = AuthorizationServer::start(settings).await;
+    let (told, context, _guard) = Told::new();
+    acquire(&marked(&server).build(&context).unwrap(), None).await;
+    let exchanges = told.exchanges.lock().unwrap().clone();
+    let received = &exchanges[0].received;
+    let names: Vec<&str> = received.iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["issuer", "token_endpoint", "jwks_uri", "response_modes_supported", "mtls_endpoint_aliases"]
+    {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    assert!(!names.iter().any(|name| name.starts_with("never_") || *name == "scopes_supported"), "{names:?}");
+    let (last, besides) = received.last().unwrap();
+    let number: usize = besides.split(' ').next().unwrap().parse().unwrap();
+    assert!(last == "(besides)" && number >= 30 && besides.ends_with("does not use"), "{besides}");
+    assert!(names.len() <= 17, "{names:?}");
+    // Of the token's answer, all.
+    assert!(!exchanges[1].received.iter().any(|(name, _)| name == "(besides)"));
+    assert_secret(&server, &told, &[]);
+}
+
+#[tokio::test]
 async fn a_persons_flows() {
     let server = AuthorizationServer::start(settings()).await;
     // Device login, its polls, a refresh and a revocation.

@@ -304,7 +304,7 @@ mod token_exchange {
     }
 
     #[tokio::test]
-    async fn the_configured_subject_is_read_at_each_use() {
+    async fn rfc8693_2_1_a_subject_is_required_and_read_at_each_use() {
         let server = AuthorizationServer::start(Settings::default()).await;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("subject");
@@ -320,8 +320,10 @@ mod token_exchange {
         assert_ne!(provider.secret_revision(), revision, "a refusal is tried again at once");
         acquire(&provider).await.unwrap();
 
+        server.reset_counters();
         let none = build(exchange(&server));
         assert_eq!(acquire(&none).await.unwrap_err().kind(), ErrorKind::NotConfigured);
+        assert!(server.requests().is_empty());
     }
 
     #[tokio::test]
@@ -344,6 +346,7 @@ mod token_exchange {
             assert!(error.to_string().contains("`issued_token_type`"), "{error}");
             assert!(!format!("{error:?}").contains("marker"), "{error:?}");
         }
+        assert_eq!(script.requests().len(), 2, "one each");
     }
 
     #[tokio::test]
@@ -389,7 +392,7 @@ mod token_exchange {
     }
 
     #[tokio::test]
-    async fn a_token_of_another_issuer_is_exchanged_by_its_type() {
+    async fn rfc8693_3_a_token_of_another_issuer_is_exchanged_by_its_type() {
         let elsewhere = SigningKey::generate(Algorithm::Es256);
         let issuer = "https://elsewhere.example";
         let trusted = TrustedIssuer::new(issuer, vec![VerificationKey::jwk(elsewhere.jwk())]);
@@ -438,7 +441,7 @@ async fn rfc6749_8_2_extra_parameters_are_sent_with_each_grant_and_may_be_repeat
 }
 
 #[tokio::test]
-async fn rfc6749_1_token_requests_are_posted_forms_and_hold_no_credentials_in_their_url() {
+async fn rfc6749_3_2_token_requests_are_posted_forms_and_hold_no_credentials_in_their_url() {
     let server = AuthorizationServer::start(Settings::default()).await;
     acquire(&build(service(&server))).await.unwrap();
     let request = last(&server, "/token");

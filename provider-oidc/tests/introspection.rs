@@ -81,7 +81,22 @@ async fn rfc7662_2_2_active_must_be_true_or_false() {
         let provider = build(builder.introspection_endpoint(&script.url));
         let error = provider.introspect(&SecretString::from("t")).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Refused && error.to_string().contains("`active`"), "{error}");
+        assert_eq!(script.requests().len(), 1);
     }
+}
+
+#[tokio::test]
+async fn rfc7662_4_no_answer_is_kept_so_none_outlives_the_token() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    let provider = build(service(&server));
+    let token = provider.acquire(&TokenRequest::default(), None).await.unwrap().access.secret().clone();
+    for _ in 0..2 {
+        assert!(provider.introspect(&token).await.unwrap().active);
+    }
+    // Long before its `exp`.
+    assert!(server.revoke_access_token(token.expose_secret()));
+    assert!(!provider.introspect(&token).await.unwrap().active);
+    assert_eq!(server.counters().introspection, 3);
 }
 
 #[tokio::test]

@@ -188,6 +188,80 @@ async fn rfc8705_3_tokens_of_a_replaced_certificate_are_dropped() {
 }
 
 #[tokio::test]
+async fn rfc8705_3_a_client_with_the_new_certificate_gets_a_token_of_its_own_at_once() {
+    let own = ClientCertificate::self_signed("self.test");
+    let server = start(Tls::Issuer, &own).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.pem");
+    let pem = |of: &ClientCertificate| format!("{}{}", of.certificate, of.key);
+    let (first, second) = (server.client_certificate("robot.test"), server.client_certificate("robot.test"));
+    fs::write(&file, pem(&first)).unwrap();
+    let context = Context::new();
+    let builder = Oidc::builder(server.issuer(), "signed").client_auth(ClientAuth::TlsClientAuth);
+    let builder = builder.certificate(SecretSource::File(file.clone())).ca_file(literal(&server.ca_pem()));
+    let provider = Arc::new(builder.build(&context).unwrap());
+    let session = Session::new(provider, Arc::new(MemoryStore::new()), &context).unwrap();
+    let client = |shown: &ClientCertificate, said: &str| {
+        let identity = reqwest::Identity::from_pem(pem(shown).as_bytes()).unwrap();
+        let authority = reqwest::Certificate::from_pem(server.ca_pem().as_bytes()).unwrap();
+        AuthClient::builder(session.clone())
+            .origins(Origins::new().with(server.issuer()).unwrap())
+            .http(|http| http.tls_certs_only([authority]).no_proxy().identity(identity))
+            .certificate(said)
+            .build()
+            .unwrap()
+    };
+    let counts = || (server.counters().token, server.counters().api);
+    let (old, new) = (client(&first, &first.thumbprint), client(&second, &second.thumbprint));
+    assert_eq!(old.get(server.api_url()).send().await.unwrap().status(), 200);
+    let refused = async |client: &AuthClient| {
+        let error = client.get(server.api_url()).send().await.unwrap_err();
+        let error = keyfob_auth_core::middleware::auth_error(&error).unwrap();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.message().contains("build the HTTP client anew"), "{error}");
+    };
+    // The provider has the first one still: another token would be bound to it too.
+    refused(&new).await;
+    assert_eq!(counts(), (1, 1));
+    fs::write(&file, pem(&second)).unwrap();
+    assert_eq!(old.get(server.api_url()).send().await.unwrap().status(), 200, "its connection has the first");
+    assert_eq!(counts(), (1, 2));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let request = new.get(server.api_url());
+        tasks.spawn(async move { request.send().await.unwrap().status().as_u16() });
+    }
+    assert_eq!(tasks.join_all().await, [200; 5]);
+    assert_eq!(counts(), (2, 7), "one renewal for all");
+    // Who has not followed is told what to do, and takes nothing from those who have.
+    for _ in 0..3 {
+        refused(&old).await;
+        refused(&client(&second, "mistyped")).await;
+    }
+    assert_eq!(new.get(server.api_url()).send().await.unwrap().status(), 200);
+    assert_eq!(counts(), (2, 8));
+}
+
+#[tokio::test]
+async fn rfc8705_5_the_alias_is_for_who_shows_a_certificate_and_for_nobody_else() {
+    let own = ClientCertificate::self_signed("self.test");
+    let server = start(Tls::Aliases, &own).await;
+    let signed = server.client_certificate("robot.test");
+    let certified = build(builder(&server, "signed", &signed));
+    let secret = build(Oidc::builder(server.issuer(), "service").client_secret(literal("service-secret")));
+    for (provider, base) in [(certified, server.tls_url("")), (secret, server.issuer().to_owned())] {
+        let token = acquire(&provider).await.unwrap().access.secret().clone();
+        assert!(provider.introspect(&token).await.unwrap().active);
+        provider.revoke_access_token(&token).await.unwrap();
+        for path in ["/token", "/introspect", "/revoke"] {
+            assert_eq!(last(&server, path).base, base, "{path}");
+        }
+    }
+    let counters = server.counters();
+    assert_eq!((counters.token, counters.introspection, counters.revocation), (2, 2, 2));
+}
+
+#[tokio::test]
 async fn rfc8705_3_1_a_token_is_bound_if_it_says_so_and_not_because_a_certificate_was_shown() {
     let own = ClientCertificate::self_signed("self.test");
     let server = start(Tls::Issuer, &own).await;

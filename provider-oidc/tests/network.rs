@@ -109,7 +109,7 @@ async fn a_request_takes_no_longer_than_its_time_out() {
 }
 
 #[tokio::test]
-async fn oidc_discovery_redirects_are_not_followed() {
+async fn oidc_discovery_4_redirects_are_not_followed() {
     let document = r#"{"issuer":"x","token_endpoint":"https://evil.example/token"}"#;
     let elsewhere = Script::start(vec![answer("200 OK", document); 4]).await;
     for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Script, answer, build, device, login};
 use keyfob_auth_core::{
-    Account, Challenge, CredentialProvider, ErrorKind, ExposeSecret, Login, TokenRequest,
+    Account, Challenge, CredentialProvider, ErrorKind, ExposeSecret, Login, Scopes, TokenRequest,
 };
 use keyfob_idp::server::{Algorithm, AuthorizationServer, Endpoint, Fault, Settings, SigningKey};
 use keyfob_provider_oidc::{Flow, Oidc};
@@ -18,7 +18,7 @@ fn refresh_token(login: &Login) -> &str {
 }
 
 #[tokio::test]
-async fn a_rotated_token_replaces_the_old_one() {
+async fn rfc6749_6_a_new_refresh_token_replaces_the_old_one() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let first = login(&server).await;
     let provider = build(device(&server));
@@ -40,7 +40,7 @@ async fn a_rotated_token_replaces_the_old_one() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
+async fn rfc6749_6_an_answer_without_a_refresh_token_keeps_the_old_one() {
     let settings = Settings { omit_refresh_token_on_refresh: true, ..Settings::default() };
     let server = AuthorizationServer::start(settings).await;
     let provider = build(device(&server));
@@ -100,7 +100,7 @@ async fn only_an_explicit_verdict_rejects_the_login() {
 }
 
 #[tokio::test]
-async fn scopes_are_sent_only_when_asked_for() {
+async fn rfc6749_6_scopes_are_sent_only_when_asked_for() {
     let settings = Settings { refresh_token_rotation: false, ..Settings::default() };
     let server = AuthorizationServer::start(settings).await;
     let login = login(&server).await;
@@ -118,7 +118,40 @@ async fn scopes_are_sent_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn a_renewal_for_somebody_else_is_refused() {
+async fn rfc6749_6_no_more_scopes_are_asked_for_than_were_granted() {
+    let settings = Settings { refresh_token_rotation: false, ..Settings::default() };
+    let server = AuthorizationServer::start(settings).await;
+    let login = Login { scopes: Some(Scopes::parse("openid read")), ..login(&server).await };
+    let provider = build(device(&server).token_endpoint(server.token_endpoint()));
+    for (asked, more) in [
+        ("read", None),
+        ("read openid", None),
+        ("admin", Some("admin")),
+        ("read write admin", Some("write admin")),
+    ] {
+        server.reset_counters();
+        let scopes = Scopes::parse(asked);
+        match (provider.acquire(&TokenRequest::scopes(scopes.iter()), Some(&login)).await, more) {
+            (Ok(acquired), None) => assert_eq!(acquired.access.scopes(), Some(&scopes)),
+            (Err(error), Some(more)) => {
+                assert_eq!(error.kind(), ErrorKind::InteractionRequired);
+                assert!(error.message().contains(&format!("not granted {more},")), "{error}");
+                // A login that is to satisfy it asks for them.
+                assert_eq!(error.challenge().unwrap().scope.as_ref(), Some(&scopes));
+            }
+            other => panic!("{asked}: {other:?}"),
+        }
+        assert_eq!(server.counters().token, u64::from(more.is_none()), "{asked}");
+    }
+    // For servers that name them otherwise, it is theirs to say.
+    server.reset_counters();
+    let other = device(&server).token_endpoint(server.token_endpoint()).any_scope_on_refresh(true);
+    let error = build(other).acquire(&TokenRequest::scopes(["admin"]), Some(&login)).await.unwrap_err();
+    assert_eq!((error.oauth_error(), server.counters().token), (Some("invalid_scope"), 1));
+}
+
+#[tokio::test]
+async fn oidc_core_12_2_a_renewal_for_somebody_else_is_refused() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let bob = Account { subject: "subject-bob".into(), ..Account::default() };
     let login = Login { account: Some(bob), ..login(&server).await };
@@ -128,7 +161,7 @@ async fn a_renewal_for_somebody_else_is_refused() {
 }
 
 #[tokio::test]
-async fn a_step_up_needs_a_person_and_no_request() {
+async fn rfc9470_4_a_step_up_is_no_refresh_and_needs_a_person() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let login = login(&server).await;
     let provider = build(device(&server));

@@ -5,27 +5,38 @@ mod common;
 use std::time::Duration;
 
 use common::{build, device, login, service};
-use keyfob_auth_core::{CredentialProvider, ErrorKind, Login, TokenRequest};
+use keyfob_auth_core::{CredentialProvider, ErrorKind, ExposeSecret, Login, TokenRequest};
 use keyfob_idp::server::{AuthorizationServer, Endpoint, Fault, Settings};
 use serde_json::json;
 
 #[tokio::test]
-async fn the_refresh_token_is_revoked() {
+async fn rfc7009_2_1_the_token_is_posted_with_its_hint_and_client_authentication() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let login = login(&server).await;
     let provider = build(device(&server));
     provider.revoke(&login).await.unwrap();
     let sent = server.requests().pop().unwrap();
+    assert_eq!((sent.method.as_str(), sent.query.len()), ("POST", 0));
+    assert_eq!(sent.parameter("token"), login.refresh_token.as_ref().map(ExposeSecret::expose_secret));
     assert_eq!(sent.parameter("token_type_hint"), Some("refresh_token"));
     assert_eq!((sent.parameter("client_id"), sent.header("authorization")), (Some("cli"), None));
     assert_eq!((server.counters().revocation, server.counters().families_revoked), (1, 1));
     let error = provider.acquire(&TokenRequest::default(), Some(&login)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LoginRejected);
     provider.revoke(&login).await.unwrap();
+
+    // A client with a secret proves who it is, as at the token endpoint.
+    let service = build(service(&server));
+    let token = service.acquire(&TokenRequest::default(), None).await.unwrap().access.secret().clone();
+    service.revoke_access_token(&token).await.unwrap();
+    let sent = server.requests().pop().unwrap();
+    assert_eq!(sent.parameter("token_type_hint"), Some("access_token"));
+    assert!(sent.header("authorization").unwrap().starts_with("Basic "));
+    assert_eq!((server.counters().revocation, server.counters().access_tokens_revoked), (3, 1));
 }
 
 #[tokio::test]
-async fn an_unknown_token_is_revoked_already() {
+async fn rfc7009_2_2_an_unknown_token_is_revoked_already() {
     let server = AuthorizationServer::start(Settings::default()).await;
     for provider in [build(device(&server)), build(service(&server))] {
         provider.revoke(&Login::with_refresh_token("nobody's")).await.unwrap();
@@ -34,28 +45,40 @@ async fn an_unknown_token_is_revoked_already() {
 }
 
 #[tokio::test]
-async fn ok_is_ok_whatever_the_body() {
+async fn rfc7009_2_2_a_success_is_one_whatever_the_body() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let provider = build(device(&server));
     for fault in [Fault::Html(200), Fault::status(200), Fault::status(204), Fault::EmptyBody] {
         server.faults().push(Endpoint::Revocation, fault);
         provider.revoke(&Login::with_refresh_token("x")).await.unwrap();
     }
+    assert_eq!(server.counters().revocation, 4);
 }
 
 #[tokio::test]
-async fn unavailable_means_that_the_token_lives() {
+async fn rfc7009_2_2_1_unavailable_means_that_the_token_lives() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let provider = build(device(&server));
+    let login = login(&server).await;
     server.faults().push(Endpoint::Revocation, Fault::unavailable(Some(9)));
-    let error = provider.revoke(&Login::with_refresh_token("marker")).await.unwrap_err();
+    let error = provider.revoke(&login).await.unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Transient, Some(503)));
     assert_eq!(error.retry_after(), Some(Duration::from_secs(9)));
     assert_eq!(server.counters().revocation, 1, "the caller repeats");
+    let renewed = provider.acquire(&TokenRequest::default(), Some(&login)).await.unwrap().login.unwrap();
+    provider.revoke(&renewed).await.unwrap();
+    assert_eq!((server.counters().revocation, server.counters().families_revoked), (2, 1));
+}
+
+#[tokio::test]
+async fn rfc7009_2_2_1_unsupported_token_type_is_told() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    let provider = build(device(&server));
     server.faults().push(Endpoint::Revocation, Fault::oauth_error("unsupported_token_type"));
     let error = provider.revoke(&Login::with_refresh_token("marker")).await.unwrap_err();
     assert_eq!((error.kind(), error.oauth_error()), (ErrorKind::Refused, Some("unsupported_token_type")));
     assert!(!format!("{error:?}").contains("marker"));
+    assert_eq!(server.counters().revocation, 1);
 }
 
 #[tokio::test]

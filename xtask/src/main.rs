@@ -10,6 +10,7 @@ mod lints;
 mod manifest;
 mod openssl;
 mod report;
+mod standards;
 mod test_runs;
 mod text;
 

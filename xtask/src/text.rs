@@ -1,4 +1,4 @@
-//! Gates on what is written: nothing of one machine, the lock file's sources, the table of features.
+//! Gates on what is written: nothing of one machine, the lock file's sources, the table of features, the page of standards.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::ci::Gate;
 use crate::invocation::Invocation;
 use crate::manifest::Package;
+use crate::standards;
 
 /// A file of Rust longer than this is worth a look.
 const LONG: usize = 600;
@@ -21,6 +22,7 @@ pub(crate) fn gates() -> Vec<Gate> {
         Gate::new("text: nothing of one machine", || no_traces().into()),
         Gate::new("text: all dependencies come from crates.io", || sources().into()),
         Gate::new("text: the table of features is true", || feature_table().into()),
+        Gate::new("text: the tests of docs/standards.md are there", || standards::check().into()),
     ]
 }
 

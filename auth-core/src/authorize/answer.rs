@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc6750_errors_are_told_apart() {
+    fn rfc6750_3_1_errors_are_told_apart() {
         use Meaning::{AnotherToken, Nonce, Nothing};
         for (status, headers, expected) in [
             (401, &[][..], AnotherToken),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_challenges_the_most_particular_counts() {
+    fn rfc6750_3_of_several_challenges_the_most_particular_counts() {
         assert_eq!(of(401, &["Bearer, DPoP error=use_dpop_nonce"]), Meaning::Nonce);
         assert_eq!(of(401, &["Bearer error=invalid_token", "DPoP error=use_dpop_nonce"]), Meaning::Nonce);
         assert_eq!(of(401, &["Bearer", "Bearer error=insufficient_scope"]), Meaning::Nothing);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_up_is_read_with_its_terms() {
+    fn rfc9470_3_the_challenge_names_acr_values_and_max_age() {
         let header = r#"Bearer error="insufficient_user_authentication",
             error_description="more", acr_values="myACR other", max_age="5", scope="a b""#
             .replace('\n', " ");

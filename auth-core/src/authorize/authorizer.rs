@@ -95,7 +95,8 @@ impl Authorizer {
     }
 
     /// Says that the client presents the certificate with this SHA-256 thumbprint (`x5t#S256`, base64url: RFC 8705 section
-    /// 3.1). Tokens that are bound to any other are refused, and without this all that are bound to one.
+    /// 3.1). Tokens that are bound to any other are refused, and without this all that are bound to one. A token of a
+    /// certificate that the provider has since replaced is renewed first.
     #[must_use]
     pub fn with_certificate(mut self, thumbprint: impl Into<String>) -> Self {
         self.certificate = Some(thumbprint.into().into());
@@ -166,6 +167,9 @@ impl Authorizer {
         let Some(policy) = self.decide(request.target()) else { return Some(Ok(())) };
         attempt.policy = policy;
         let token = next.or_else(|| self.session.cached())?;
+        if self.is_outdated(&token) {
+            return None;
+        }
         Some(self.attach(attempt, request, token))
     }
 
@@ -362,11 +366,31 @@ impl Authorizer {
         attempt.callers.extend(taken);
     }
 
+    /// Whether this client has another certificate than the token is bound to because the provider's was replaced (RFC 8705
+    /// section 3). The token is retired then: the next one is bound to the new certificate.
+    #[inline]
+    fn is_outdated(&self, token: &Token) -> bool {
+        match token.binding() {
+            Binding::Certificate(bound) => {
+                self.certificate.is_some() && !self.has(bound) && self.session.retire_outdated(token)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the client presents the certificate with this thumbprint.
+    fn has(&self, thumbprint: &str) -> bool {
+        let ours = self.certificate.as_deref().map(|ours| ours.trim_end_matches('='));
+        ours == Some(thumbprint.trim_end_matches('='))
+    }
+
     fn check_certificate(&self, thumbprint: &str) -> Result<(), AuthError> {
-        match self.certificate.as_deref() {
-            Some(ours) if ours.trim_end_matches('=') == thumbprint.trim_end_matches('=') => Ok(()),
+        match self.certificate {
+            _ if self.has(thumbprint) => Ok(()),
             Some(_) => Err(AuthError::configuration(
-                "the token is bound to another client certificate than this HTTP client's (RFC 8705)",
+                "the token is bound to another client certificate than this HTTP client's: where the provider's certificate \
+                 was replaced, build the HTTP client anew with that one; where the client's is the newer one, refresh the \
+                 session (RFC 8705)",
             )),
             None => Err(AuthError::configuration(
                 "the token is bound to a client certificate, and this HTTP client was not declared to have it: give its \

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges_are_read_as_servers_write_them() {
+    fn rfc6750_3_challenges_of_several_schemes_are_read_as_servers_write_them() {
         for (header, expected) in [
             ("", ""),
             ("Bearer", "Bearer"),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn several_headers_are_read_in_order_and_do_not_run_into_each_other() {
+    fn rfc6750_3_several_headers_are_read_in_order_and_do_not_run_into_each_other() {
         let found = read(&[b"Basic realm=a", b"error=lost, Bearer error=x", b"Bearer \xff=\"\xff\""]);
         let schemes: Vec<&str> = found.iter().map(|c| c.scheme.as_str()).collect();
         assert_eq!(schemes, ["Basic", "Bearer", "Bearer"]);

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_loopback_or_the_dangerous_switch() {
+    fn rfc9700_2_6_plain_http_is_for_loopback_or_the_dangerous_switch() {
         for origin in
             ["http://127.0.0.1:8080", "http://127.9.9.9", "http://[::1]:80", "http://localhost:3000"]
         {

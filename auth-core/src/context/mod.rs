@@ -220,7 +220,8 @@ impl Context {
         })
     }
 
-    /// Waits until nothing is under way any more: no exchange, no save. `false` if the deadline came first.
+    /// Waits until nothing is under way any more: no exchange, no save. `false` if the deadline came first. A save that the
+    /// store [denies](crate::store::StoreErrorKind::Denied) is tried on, but not waited for: somebody has to mend that.
     ///
     /// An application calls it before it exits; a renewal that is cut off may have spent a refresh token.
     ///

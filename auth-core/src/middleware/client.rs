@@ -113,7 +113,8 @@ impl AuthClientBuilder {
     }
 
     /// Says that the reqwest client presents the certificate with this SHA-256 thumbprint (`x5t#S256`, base64url: RFC 8705
-    /// section 3.1). Without it, tokens that are bound to a certificate are refused.
+    /// section 3.1). Without it, tokens that are bound to a certificate are refused. Once the certificate is replaced, a
+    /// client that is built anew with the new one gets a token that is bound to it at once.
     pub fn certificate(mut self, thumbprint: impl Into<String>) -> Self {
         self.certificate = Some(thumbprint.into());
         self

@@ -83,6 +83,15 @@ impl SecretSource {
         Ok(SecretString::from(secret.as_str()))
     }
 
+    /// The file that it is read from, if it is a file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Configured(source, _) => source.path(),
+            Self::Literal(_) | Self::Env(_) | Self::Command(_) => None,
+        }
+    }
+
     /// A number that changes when what is behind it does, as far as that can be told quickly.
     pub fn revision(&self) -> Option<u64> {
         let mut hasher = DefaultHasher::new();

@@ -164,7 +164,7 @@ impl Settings {
         match self.string(key)? {
             Some(text) if !text.is_empty() => Ok(text),
             Some(_) => Err(self.bad(key, "must not be empty")),
-            None => Err(self.error(format!("{}: the key `{key}` is missing", self.name), self.line)),
+            None => Err(self.bad_at(key, &format!("the key `{key}` is missing"))),
         }
     }
 
@@ -359,10 +359,24 @@ impl Settings {
         self.bad_at(key, &format!("`{key}` {what}"))
     }
 
-    /// An error on this key's line, in words that need not begin with it.
+    /// An error on this key's line, in words that need not begin with it. Where the key is not there but a misspelt one is,
+    /// the error is on that line, and says so.
     pub(super) fn bad_at(&self, key: &str, message: &str) -> AuthError {
-        let line = self.entries.get(key).map_or(self.line, |entry| entry.line);
-        self.error(format!("{}: {message}", self.name), line)
+        let name = &self.name;
+        match (self.entries.get(key), self.misspelt(key)) {
+            (Some(entry), _) => self.error(format!("{name}: {message}"), entry.line),
+            (None, Some((found, entry))) => {
+                self.error(format!("{name}: {message}; did you mean it by `{found}`?"), entry.line)
+            }
+            (None, None) => self.error(format!("{name}: {message}"), self.line),
+        }
+    }
+
+    /// A key that nobody has asked for and that is this one, but for a slip. Its factory may know it and not have come to it
+    /// yet: so no more than a slip counts.
+    fn misspelt(&self, key: &str) -> Option<(&String, &Entry)> {
+        let asked = lock(&self.asked);
+        self.entries.iter().find(|(found, _)| !asked.contains(*found) && is_slip(found, key))
     }
 
     fn wrong(&self, key: &str, entry: &Entry, meant: &str) -> AuthError {
@@ -420,6 +434,13 @@ pub fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| format!("; did you mean `{candidate}`?"))
         .unwrap_or_default()
+}
+
+/// Whether a word differs from another by a letter (two in a long one), however its parts are joined: `clientId`.
+fn is_slip(word: &str, meant: &str) -> bool {
+    let plain = |text: &str| text.replace(['-', '_'], "").to_lowercase();
+    let most = if meant.chars().count() < 6 { 1 } else { 2 };
+    strsim::osa_distance(&plain(word), &plain(meant)) <= most
 }
 
 impl fmt::Debug for Settings {
@@ -480,6 +501,43 @@ mod tests {
         let isuer = said(s.finish().unwrap_err());
         assert!(isuer.contains("`isuer`; did you mean `issuer`?"), "{isuer}");
         assert!(said(s.require_string("client_id").unwrap_err()).contains("`client_id` is missing"));
+    }
+
+    #[test]
+    fn a_required_key_that_is_misspelt_is_told_with_its_line() {
+        let said = |found: &str, wanted: &str| {
+            let s = Settings::new("profile.work").at_line(Some(1)).with(found, text("x"), Some(3));
+            s.require_string(wanted).unwrap_err().to_string()
+        };
+        for (found, wanted) in [
+            ("isuer", "issuer"),
+            ("Issuer", "issuer"),
+            ("clientId", "client_id"),
+            ("client-id", "client_id"),
+            ("client_ID", "client_id"),
+            ("relam", "realm"),
+            ("provder", "provider"),
+        ] {
+            let expected = format!(
+                "profile.work: the key `{wanted}` is missing; did you mean it by `{found}`? [line 3]"
+            );
+            assert_eq!(said(found, wanted), expected);
+        }
+        for (found, wanted) in
+            [("client_secret", "client_id"), ("subject", "issuer"), ("key_id", "key"), ("scopes", "issuer")]
+        {
+            let expected = format!("profile.work: the key `{wanted}` is missing [line 1]");
+            assert_eq!(said(found, wanted), expected, "{found}");
+        }
+        let s =
+            Settings::new("profile.work").with("tokn", text("x"), Some(3)).with("name", text("x"), Some(4));
+        assert_eq!(
+            s.bad("token", "is missing").to_string(),
+            "profile.work: `token` is missing; did you mean it by `tokn`? [line 3]"
+        );
+        s.string("tokn").unwrap();
+        let said = s.bad("token", "is missing").to_string();
+        assert_eq!(said, "profile.work: `token` is missing", "somebody knows that key");
     }
 
     #[test]

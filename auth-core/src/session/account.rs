@@ -17,7 +17,7 @@ use crate::{
     Account, Acquired, AuthError, Interaction, Login, LoginRequest,
     clock::{Now, saturating_nanos, to_system_time},
     provider::Keep,
-    store::{Attempt, Outcome as Ended, Record, Saved, StoreErrorKind},
+    store::{Attempt, Outcome as Ended, Record, Saved, StoreError, StoreErrorKind, TryLease},
     sync::{JoinHandle, timeout},
 };
 
@@ -80,8 +80,9 @@ impl Engine {
                 None
             }
             // A person's sign-in that cannot be kept is better not begun.
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(not_begun(error)),
         };
+        self.prove_writable().await.map_err(not_begun)?;
         let provider = Arc::clone(&self.provider);
         // A task of its own, so that a panic stays there; aborted with this call.
         let task = self
@@ -93,6 +94,20 @@ impl Engine {
             Ok(result) => result.map_err(|error| self.named(error)),
             Err(_) => Err(AuthError::transient("the provider panicked; that is a bug in it")),
         }
+    }
+
+    /// Whether the store would take a login: its lease is to be had, with room for a record, and is given back at once. Who
+    /// holds it now has proved as much.
+    async fn prove_writable(&self) -> Result<(), StoreError> {
+        let TryLease::Held(lease) = self.in_time(self.store.try_lease(&self.key)).await? else {
+            return Ok(());
+        };
+        let room = self.in_time(lease.reserve(Record::default().room_for_answer()?)).await;
+        let release = async {
+            lease.release().await;
+            Ok(())
+        };
+        self.in_time(release).await.and(room)
     }
 
     pub(super) fn named(&self, error: AuthError) -> AuthError {
@@ -265,6 +280,13 @@ impl Engine {
             Err(_) => Err(AuthError::store("the store did not answer in time")),
         }
     }
+}
+
+/// Why nobody is sent to sign in.
+fn not_begun(error: StoreError) -> AuthError {
+    let error = AuthError::from(error);
+    let message = format!("the login was not begun, for it could not be kept: {}", error.message());
+    error.with_message(message)
 }
 
 struct AbortOnDrop<T>(JoinHandle<T>);

@@ -14,9 +14,10 @@ use super::{
     exchange::{Exchange, Why},
     lease::HeldLease,
     policy::{self, Times},
+    token::Token,
 };
 use crate::{
-    AccessToken, Acquired, AuthError, Lifetime, Login, Presentation, RequestKey, TokenRequest,
+    AccessToken, Acquired, AuthError, Lifetime, Login, Presentation, RequestKey, Scopes, TokenRequest,
     clock::{Now, to_nanos, to_system_time},
     context::Pass,
     jwt_expiry,
@@ -126,6 +127,11 @@ impl Engine {
         catch_unwind(AssertUnwindSafe(|| self.provider.secret_revision())).unwrap_or_default()
     }
 
+    /// [`CredentialProvider::missing_scopes`](crate::CredentialProvider::missing_scopes), which callers' own tasks ask for.
+    pub(super) fn missing_scopes(&self, login: &Login) -> Scopes {
+        catch_unwind(AssertUnwindSafe(|| self.provider.missing_scopes(login))).unwrap_or_default()
+    }
+
     /// [`CredentialProvider::refusal`](crate::CredentialProvider::refusal), which callers' own tasks ask for.
     pub(super) fn refusal(&self, from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<AuthError> {
         let judged = catch_unwind(AssertUnwindSafe(|| self.provider.refusal(from, status, headers)));
@@ -139,6 +145,12 @@ impl Engine {
     ) -> Result<Presentation, AuthError> {
         catch_unwind(AssertUnwindSafe(|| self.provider.present(token, login)))
             .unwrap_or_else(|_| Err(AuthError::refused("the provider panicked; that is a bug in it")))
+    }
+
+    /// Whether the provider would present a token again that it has presented before.
+    pub(super) fn still_presents(&self, token: &Token) -> bool {
+        let again = AccessToken::new(token.secret()).with_binding(token.binding().clone());
+        self.present(&again, None).is_ok()
     }
 
     /// How long the token serves.

@@ -346,7 +346,8 @@ impl Session {
     /// Signs a person in, for what the session asks for.
     ///
     /// # Errors
-    /// Why it failed; an earlier login is kept then.
+    /// Why it failed; an earlier login is kept then. [`Store`](crate::ErrorKind::Store) before the person is asked if the
+    /// store could not keep the login.
     ///
     /// # Cancellation
     /// Ends the login and touches nothing stored, until the provider has an answer: that one is kept.
@@ -446,6 +447,12 @@ impl Session {
     /// [`CredentialProvider::refusal`] of the provider that served last.
     pub(crate) fn refusal(&self, from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<AuthError> {
         self.serving()?.engine.refusal(from, status, headers)
+    }
+
+    /// Retires a token that its provider would present no more, as its certificate was replaced. `true` if it is served no
+    /// more.
+    pub(crate) fn retire_outdated(&self, token: &Token) -> bool {
+        self.serving().is_some_and(|one| !one.engine.still_presents(token)) && self.invalidate(token)
     }
 
     #[inline]

@@ -76,7 +76,7 @@ impl Engine {
                 // Without a refresh token nothing is lost that could not be asked for again, except of a person.
                 let login = change.record.login.as_ref();
                 if login.is_some_and(|login| login.refresh_token.is_some() || change.replaces) {
-                    self.keep_trying(change, lease.cloned()).await;
+                    self.keep_trying(change, lease.cloned(), error.kind()).await;
                 }
                 Kept::Unsaved(error)
             }
@@ -113,7 +113,12 @@ impl Engine {
         Err(StoreError::new(StoreErrorKind::Unavailable, "the record is being written all the time"))
     }
 
-    async fn keep_trying(self: &Arc<Self>, change: Change, lease: Option<Arc<HeldLease>>) {
+    async fn keep_trying(
+        self: &Arc<Self>,
+        change: Change,
+        lease: Option<Arc<HeldLease>>,
+        why: StoreErrorKind,
+    ) {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let mut unsaved = self.unsaved.lock().await;
         if change.epoch != self.epoch() {
@@ -134,7 +139,12 @@ impl Engine {
             }
         };
         // Without threads nobody would be here.
-        let _ = self.context.spawn(saver);
+        if why == StoreErrorKind::Denied {
+            // Somebody has to mend it: who drains the context before it exits does not wait for that.
+            let _ = self.context.handle().map(|handle| handle.spawn(saver));
+        } else {
+            let _ = self.context.spawn(saver);
+        }
     }
 
     /// Tries once more to save what is unsaved (of this serial). `true` if nothing is any more.

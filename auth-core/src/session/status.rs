@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{ask::adopted_times, engine::Engine, slot::Slot};
 use crate::{
-    Account, AuthError, ErrorKind, Identity, Login, Scopes,
+    Account, AuthError, Binding, ErrorKind, Identity, Login, Scopes,
     clock::{to_nanos, to_system_time},
     store::{Outcome as Ended, StoreInfo, StoredToken},
 };
@@ -43,8 +43,13 @@ pub struct Status {
     pub identity: Identity,
     /// Who is logged in, where that is known.
     pub account: Option<Account>,
-    /// The scopes of the access token, else of the login, as far as the server named them.
+    /// The scopes of the access token, else of the login, where they are known.
     pub scopes: Option<Scopes>,
+    /// The scopes that the configuration asks for by now and the login was not made for: see
+    /// [`CredentialProvider::missing_scopes`](crate::CredentialProvider::missing_scopes). A new login has them.
+    pub missing_scopes: Scopes,
+    /// What the access token is bound to; `None` without one.
+    pub binding: Option<Binding>,
     /// When the access token expires; `None` without one, or if not by time.
     pub expires_at: Option<SystemTime>,
     /// How good the access token is.
@@ -93,10 +98,14 @@ impl Engine {
             to_nanos(stored.obtained_at) > obtained && !slot.is_retired(&stored.digest(), now)
         };
         let stored = record.token(slot.key()).filter(newer);
-        let (times, scopes) = match (&own, stored) {
-            (_, Some(stored)) => (Some(adopted_times(stored, now)), stored.scopes.clone()),
-            (Some(token), None) => (Some(token.0.times), token.scopes().cloned()),
-            (None, None) => (None, None),
+        let (times, scopes, binding) = match (&own, stored) {
+            (_, Some(stored)) => {
+                (Some(adopted_times(stored, now)), stored.scopes.clone(), Some(stored.binding.clone()))
+            }
+            (Some(token), None) => {
+                (Some(token.0.times), token.scopes().cloned(), Some(token.binding().clone()))
+            }
+            (None, None) => (None, None, None),
         };
         let freshness = match times {
             None => Freshness::None,
@@ -128,6 +137,8 @@ impl Engine {
             identity: self.key.identity().clone(),
             account: login.and_then(|login| login.account.clone()),
             scopes: scopes.or_else(|| login.and_then(|login| login.scopes.clone())),
+            missing_scopes: login.map(|login| self.missing_scopes(login)).unwrap_or_default(),
+            binding,
             expires_at: times.map(|t| t.expires_at.wall).filter(|wall| *wall != u64::MAX).map(to_system_time),
             freshness,
             refreshable: match login {

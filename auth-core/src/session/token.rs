@@ -129,7 +129,7 @@ impl Token {
         (wall != u64::MAX).then(|| to_system_time(wall))
     }
 
-    /// The granted scopes, if the server named them.
+    /// The granted scopes, where they are known; fewer than were asked for if the server granted no more.
     pub fn scopes(&self) -> Option<&Scopes> {
         self.0.scopes.as_ref()
     }

@@ -310,7 +310,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// There is no room.
     Full,
-    /// It is not ours to use: wrong owner, looser permissions, a refused prompt.
+    /// It is not ours to use, and somebody has to mend that: wrong owner, looser permissions, no right to write, a read-only
+    /// disk, a refused prompt.
     Denied,
     /// What is there cannot be read as a record.
     Corrupt,

@@ -60,7 +60,7 @@ async fn one_login_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_logout_forgets_locally_and_revokes() {
+async fn rfc7009_2_a_logout_forgets_the_access_token_here_and_revokes() {
     let world = World::logged_in(ScriptedProvider::attended()).await;
     let report = world.session.logout().await.unwrap();
     assert!(report.was_logged_in && report.revoked && report.problems.is_empty());
@@ -73,7 +73,7 @@ async fn a_logout_forgets_locally_and_revokes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_logout_that_the_server_does_not_hear_forgets_all_the_same_and_says_so() {
+async fn rfc7009_2_2_1_a_logout_that_the_server_does_not_hear_forgets_all_the_same_and_says_so() {
     let world = World::logged_in(ScriptedProvider::attended()).await;
     world.provider.fail_always(Some(AuthError::transient("down").with_status(503)));
     let report = world.session.logout().await.unwrap();

@@ -107,7 +107,7 @@ async fn a_suspended_machine_and_a_clock_set_forward_expire_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expiry_comes_from_the_answer_else_from_the_jwt_else_from_the_rule() {
+async fn rfc6749_5_1_expiry_comes_from_the_answer_else_from_the_jwt_else_from_the_rule() {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     let world = World::new(ScriptedProvider::unattended());
     let start = world.session.context().clock().wall();

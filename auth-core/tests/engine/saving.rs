@@ -1,8 +1,8 @@
 //! Promise 5: nothing is spent that could not be saved; persist, then publish.
 
 use keyfob_auth_core::{
-    AuthError, ErrorKind, Event, Keep, TokenStore,
-    store::{Outcome, Record, StoreErrorKind},
+    AuthError, ErrorKind, Event, Keep, NoInteraction, TokenStore,
+    store::{Outcome, Record, StoreErrorKind, TryLease},
     testing::{Step, StoreCall, StoreFault},
 };
 
@@ -50,6 +50,52 @@ async fn a_full_disk_stops_the_renewal_and_not_the_login() {
         tokio::time::sleep(s(2)).await;
         assert_eq!(world.secret().await, "access-2");
         assert_eq!(world.provider.reuses(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_keep_a_login_is_found_out_before_anybody_is_asked() {
+    for (call, kind) in [
+        (StoreCall::Load, StoreErrorKind::Denied),
+        (StoreCall::Lease, StoreErrorKind::Denied),
+        (StoreCall::Lease, StoreErrorKind::Unavailable),
+        (StoreCall::Reserve, StoreErrorKind::Full),
+    ] {
+        let world = World::new(ScriptedProvider::attended());
+        world.store.set(call, Some(StoreFault::Fail(kind)));
+        let error = world.session.login(Arc::new(NoInteraction)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Store, "{call:?}");
+        assert!(error.to_string().contains("the login was not begun"), "{error}");
+        assert_eq!((world.provider.logins(), world.store.count(StoreCall::Save)), (0, 0), "{call:?}");
+        world.store.set(call, None);
+        world.session.login(Arc::new(NoInteraction)).await.unwrap();
+        assert_eq!((world.provider.logins(), world.store.leases_out()), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_renews_meanwhile_has_proved_that_the_store_can_be_written() {
+    let world = World::logged_in(ScriptedProvider::attended()).await;
+    let key = world.store.list().await.unwrap().remove(0);
+    let TryLease::Held(_held) = world.store.try_lease(&key).await.unwrap() else { panic!("nobody has it") };
+    world.session.login(Arc::new(NoInteraction)).await.unwrap();
+    assert_eq!(world.provider.logins(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_save_that_somebody_has_to_mend_is_tried_on_but_no_drain_waits_for_it() {
+    for (kind, waits) in [(StoreErrorKind::Denied, false), (StoreErrorKind::Full, true)] {
+        let world = World::new(ScriptedProvider::attended());
+        world.store.set(StoreCall::Save, Some(StoreFault::Fail(kind)));
+        world.session.login(Arc::new(NoInteraction)).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        assert_eq!(world.session.drain(s(40)).await, !waits, "{kind:?}");
+        assert_eq!(begun.elapsed() >= s(40), waits, "{kind:?}");
+        assert!(world.session.status().await.unwrap().unsaved);
+        world.store.set(StoreCall::Save, None);
+        tokio::time::sleep(s(12)).await;
+        assert!(!world.session.status().await.unwrap().unsaved, "{kind:?}");
+        assert_eq!(world.neighbour().secret().await, "access-1");
     }
 }
 

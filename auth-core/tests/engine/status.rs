@@ -1,6 +1,6 @@
 //! What the status tells, also to another process, and what is printed.
 
-use keyfob_auth_core::{AuthError, ErrorKind, Freshness, store::TokenStore};
+use keyfob_auth_core::{AuthError, Binding, ErrorKind, Freshness, Scopes, store::TokenStore};
 
 use super::*;
 
@@ -9,6 +9,7 @@ async fn the_status_tells_of_the_login_and_of_the_token() {
     let world = World::new(ScriptedProvider::attended());
     let none = world.session.status().await.unwrap();
     assert_eq!((none.freshness, none.refreshable, none.account.is_none()), (Freshness::None, false, true));
+    assert_eq!(none.binding, None);
     world.session.adopt(world.provider.issue()).await.unwrap();
     let obtained = world.session.context().clock().wall();
     for reader in [&world, &world.neighbour()] {
@@ -19,6 +20,7 @@ async fn the_status_tells_of_the_login_and_of_the_token() {
         assert_eq!(fresh.last_renewal, Some(obtained));
         assert_eq!(fresh.store, world.store.describe());
         assert!(fresh.last_error.is_none());
+        assert_eq!((fresh.binding, fresh.missing_scopes), (Some(Binding::None), Scopes::none()));
     }
     world.clock.advance(s(595));
     assert_eq!(world.session.status().await.unwrap().freshness, Freshness::Stale);

@@ -27,6 +27,21 @@ async fn only_listed_origins_get_the_token() {
 }
 
 #[tokio::test]
+async fn rfc6750_2_1_the_token_is_in_the_header_and_nowhere_else() {
+    let server = Server::ok().await;
+    let client = Scripted::counting().client(&[&server]);
+    let form = client.post(server.url("/x?a=1")).header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(form.body("b=2").send().await.unwrap().status(), 200);
+    assert_eq!(client.get(server.url("/y")).send().await.unwrap().status(), 200);
+    let [posted, got] = &server.seen()[..] else { panic!("two requests") };
+    assert_eq!((posted.path.as_str(), posted.body.as_str()), ("/x?a=1", "b=2"));
+    assert_eq!((got.path.as_str(), got.body.as_str()), ("/y", ""));
+    for seen in [posted, got] {
+        assert_eq!(seen.header("authorization"), Some("Bearer t1"));
+    }
+}
+
+#[tokio::test]
 async fn without_a_token_nothing_is_sent() {
     let server = Server::ok().await;
     for kind in [ErrorKind::LoginRequired, ErrorKind::Transient, ErrorKind::Refused, ErrorKind::NotConfigured]
@@ -97,7 +112,7 @@ async fn the_callers_own_credential_wins_over_a_token_at_hand() {
 }
 
 #[tokio::test]
-async fn a_certificate_bound_token_needs_a_client_with_that_certificate() {
+async fn rfc8705_3_a_bound_token_needs_a_client_with_that_certificate() {
     let server = Server::ok().await;
     let provider =
         Scripted::answering(|count, _| Ok(token(count).with_binding(Binding::Certificate("abc".into()))));

@@ -54,7 +54,7 @@ fn proofs(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_nonce_costs_one_replay_and_no_token() {
+async fn rfc9449_9_a_nonce_costs_one_replay_and_no_token() {
     let server = demanding("n1").await;
     let signer = Arc::new(FakeSigner::default());
     let provider = Scripted::signing(&signer);
@@ -69,7 +69,7 @@ async fn a_nonce_costs_one_replay_and_no_token() {
 }
 
 #[tokio::test]
-async fn nonces_without_end_cost_one_replay_and_no_token() {
+async fn rfc9449_9_nonces_without_end_cost_one_replay_and_no_token() {
     let server = Server::start(|_| reply(401, &[NONCE, ("dpop-nonce", "another")])).await;
     let provider = Scripted::signing(&Arc::new(FakeSigner::default()));
     let client = provider.client(&[&server]);
@@ -105,7 +105,7 @@ async fn a_nonce_and_then_a_renewal_are_one_replay_each() {
 }
 
 #[tokio::test]
-async fn every_hop_is_signed_anew_and_none_that_is_unlisted() {
+async fn rfc9449_7_1_every_hop_is_signed_anew_and_none_that_is_unlisted() {
     let (unlisted, listed) = (Server::ok().await, demanding("n2").await);
     let first = Server::start({
         let (unlisted, listed) = (unlisted.url("/u"), listed.url("/l"));

@@ -21,7 +21,7 @@ fn with_secrets(request: reqwest_middleware::RequestBuilder) -> reqwest_middlewa
 }
 
 #[tokio::test]
-async fn from_listed_to_unlisted_takes_every_credential_off() {
+async fn rfc9700_4_9_1_from_listed_to_unlisted_takes_every_credential_off() {
     let other = Server::ok().await;
     let listed = Server::redirecting(302, other.url("/y")).await;
     let client = Scripted::counting().client(&[&listed]);

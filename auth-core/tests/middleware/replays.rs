@@ -164,7 +164,7 @@ async fn replays_can_be_turned_off() {
 }
 
 #[tokio::test]
-async fn insufficient_scope_and_invalid_request_are_delivered_without_a_renewal() {
+async fn rfc6750_3_1_insufficient_scope_and_invalid_request_are_delivered_without_a_renewal() {
     for (status, error) in [
         (403, "insufficient_scope"),
         (401, "insufficient_scope"),
@@ -225,6 +225,20 @@ async fn where_a_login_is_optional_a_lost_one_is_done_without() {
 }
 
 #[tokio::test]
+async fn rfc9728_5_1_a_challenge_that_names_resource_metadata_is_a_401_like_any_other_and_nothing_is_fetched()
+{
+    let elsewhere = Server::ok().await;
+    let metadata = elsewhere.url("/.well-known/oauth-protected-resource");
+    let challenge: &'static str =
+        format!(r#"Bearer error="invalid_token", resource_metadata="{metadata}""#).leak();
+    let server = Server::accepting(&["t2"], challenge).await;
+    let provider = Scripted::counting();
+    assert_eq!(provider.client(&[&server]).get(server.url("/x")).send().await.unwrap().status(), 200);
+    assert_eq!((server.tokens(), provider.count()), (some(&["t1", "t2"]), 2));
+    assert_eq!(elsewhere.seen().len(), 0, "who refuses a token does not say where the next comes from");
+}
+
+#[tokio::test]
 async fn a_claims_challenge_is_handed_to_the_provider_once() {
     const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
     let challenge: &'static str =
@@ -253,7 +267,7 @@ async fn a_challenge_that_brings_the_same_token_again_is_not_worth_a_replay() {
 }
 
 #[tokio::test]
-async fn a_step_up_that_takes_a_person_is_the_callers_error_with_the_challenge() {
+async fn rfc9470_3_a_step_up_is_the_callers_error_with_the_challenge_and_sent_once() {
     const STEP_UP: &str = r#"Bearer error="insufficient_user_authentication", error_description="more, please", acr_values="gold", max_age=5"#;
     let server = Server::accepting(&["t2"], STEP_UP).await;
     let provider = Scripted::answering(|count, request| match &request.challenge {

@@ -3,6 +3,8 @@
 use keyfob_auth_core::{AuthError, ExposeSecret, SecretString};
 use url::form_urlencoded;
 
+use crate::oauth_error::page;
+
 /// The longest answer that is read.
 pub(crate) const LONGEST: usize = 64 * 1024;
 
@@ -14,6 +16,7 @@ pub(crate) struct Answer {
     pub(crate) iss: Option<String>,
     pub(crate) error: Option<String>,
     pub(crate) error_description: Option<String>,
+    pub(crate) error_uri: Option<String>,
 }
 
 /// Reads a query or a form; also a whole URL, as a person pastes it. A parameter that is there twice makes the answer void
@@ -31,6 +34,7 @@ pub(crate) fn read(text: &str) -> Result<Answer, AuthError> {
             "iss" => answer.iss.replace(value).is_some(),
             "error" => answer.error.replace(value).is_some(),
             "error_description" => answer.error_description.replace(value).is_some(),
+            "error_uri" => answer.error_uri.replace(value).is_some(),
             _ => false,
         };
         if twice {
@@ -40,6 +44,7 @@ pub(crate) fn read(text: &str) -> Result<Answer, AuthError> {
     // Empty is absent.
     answer.code = answer.code.filter(|code| !code.expose_secret().is_empty());
     answer.error = answer.error.filter(|error| !error.is_empty());
+    answer.error_uri = answer.error_uri.as_deref().and_then(page);
     Ok(answer)
 }
 
@@ -100,14 +105,17 @@ mod tests {
         assert_eq!(parts("code=a%2Bb+c&state=s%3D"), (some("s="), some("a+b c"), None));
         assert_eq!(parts("code=c?d&state=s"), (some("s"), some("c?d"), None));
         assert_eq!(parts("error=access_denied&state=s"), (some("s"), None, some("access_denied")));
+        let page = |uri: &str| read(&format!("error=a&state=s&error_uri={uri}")).unwrap().error_uri;
+        assert_eq!(page("https%3A%2F%2Fidp.example%2Fe%3F1"), some("https://idp.example/e?1"));
+        assert_eq!(page("javascript:alert(1)"), None);
         assert_eq!(parts("code=&error=&state=s"), (some("s"), None, None), "empty is absent");
         assert_eq!(parts(""), (None, None, None));
         assert_eq!(parts("http://127.0.0.1:8000/callback"), (None, None, None));
     }
 
     #[test]
-    fn duplicate_parameters_void_the_answer() {
-        for name in ["code", "state", "iss", "error", "error_description"] {
+    fn rfc6749_3_1_duplicate_parameters_void_the_answer() {
+        for name in ["code", "state", "iss", "error", "error_description", "error_uri"] {
             let error = read(&format!("{name}=a&x=1&{name}=b")).err().unwrap();
             assert!(error.message().contains(&format!("`{name}` twice")), "{error}");
             assert!(read("x=1&x=2").is_ok(), "what is not known does no harm");

@@ -133,7 +133,7 @@ mod tests {
     const HOSTILE: &str = "</p><script>alert('x')</script>\"><img src=x onerror=alert(1)>&amp;\u{0}\u{1b}";
 
     #[test]
-    fn nothing_of_the_answer_gets_into_the_page() {
+    fn rfc8252_page_holds_nothing_of_the_answer() {
         let error = AuthError::refused("the sign-in was denied")
             .with_oauth("access_denied", Some(HOSTILE.into()))
             .with_origin("https://idp.example/marker");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_message_is_text() {
+    fn rfc8252_page_shows_a_hostile_message_as_text() {
         let page = OwnPage.render(Err(&AuthError::refused(HOSTILE)));
         assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("'x'"), "{page}");
         assert!(
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_whole_accessible_and_load_nothing() {
+    fn rfc9700_4_2_4_pages_load_nothing_and_are_whole_and_accessible() {
         let error = AuthError::refused("no");
         for (page, heading, role) in [
             (OwnPage.render(Ok(())), "You are signed in", "status"),

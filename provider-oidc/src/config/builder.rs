@@ -42,8 +42,10 @@ pub struct OidcBuilder {
     pub(super) dpop: bool,
     pub(super) end_session: bool,
     pub(super) id_token_signing_alg: Option<String>,
+    pub(super) id_token_audiences: Vec<String>,
     pub(super) id_tokens: bool,
     pub(super) scope_on_poll: bool,
+    pub(super) any_scope_on_refresh: bool,
     // A login with a browser.
     pub(super) redirect_uris: Vec<String>,
     pub(super) response_mode: Option<ResponseMode>,
@@ -96,8 +98,10 @@ impl OidcBuilder {
             dpop: false,
             end_session: false,
             id_token_signing_alg: None,
+            id_token_audiences: Vec::new(),
             id_tokens: true,
             scope_on_poll: false,
+            any_scope_on_refresh: false,
             redirect_uris: Vec::new(),
             response_mode: None,
             pushed: None,
@@ -240,7 +244,7 @@ impl OidcBuilder {
         self
     }
 
-    /// A resource to ask for where a request names none (RFC 8707).
+    /// A resource to ask for where a request names none: an absolute URI without a fragment (RFC 8707 section 2).
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.resources.push(resource.into());
         self
@@ -343,10 +347,25 @@ impl OidcBuilder {
         self
     }
 
+    /// Whether a refresh may ask for scopes that the sign-in was not granted (RFC 6749 section 6 says it must not), for servers
+    /// that call a granted scope by another name, and for those whose refresh tokens are good for other resources too. Unsaid:
+    /// not; who wants more is told to log in for it.
+    pub fn any_scope_on_refresh(mut self, allowed: bool) -> Self {
+        self.any_scope_on_refresh = allowed;
+        self
+    }
+
     /// The only algorithm that ID tokens may be signed by, as it is registered for the client (`id_token_signed_response_alg`).
     /// Unsaid: any asymmetric one that the issuer's keys are for. Needs the feature `jose`.
     pub fn id_token_signing_alg(mut self, algorithm: impl Into<String>) -> Self {
         self.id_token_signing_alg = Some(algorithm.into());
+        self
+    }
+
+    /// Whom an ID token may be for besides this client, by another client's id or a name of a service (OpenID Connect Core
+    /// section 3.1.3.7, point 3). Unsaid: nobody, and an ID token with a further audience is refused.
+    pub fn id_token_audience(mut self, audience: impl Into<String>) -> Self {
+        self.id_token_audiences.push(audience.into());
         self
     }
 

@@ -9,10 +9,12 @@ mod settings;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod uses;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use keyfob_auth_core::Scopes;
+use keyfob_auth_core::{Scopes, registry::SecretSource};
+use url::Url;
 
 pub(crate) use self::redirect::RedirectUri;
 pub use self::{builder::OidcBuilder, flow::Flow, response_mode::ResponseMode};
@@ -71,6 +73,14 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(600);
 /// The URN of an access token (RFC 8693 section 3).
 pub(crate) const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
+/// What a resource is, as the end of a sentence.
+pub(crate) const RESOURCE: &str = "must be an absolute URI without a fragment (RFC 8707 section 2)";
+
+/// Whether it is an absolute URI without a fragment.
+pub(crate) fn is_resource(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|uri| uri.fragment().is_none())
+}
+
 /// What is wrong with which key.
 pub(crate) struct Wrong {
     pub(crate) key: &'static str,
@@ -108,14 +118,19 @@ pub(crate) struct Config {
         expect(dead_code, reason = "signatures are checked in the other build")
     )]
     pub(crate) id_token_signing_alg: Option<String>,
+    /// Whom ID tokens may be for besides the client.
+    pub(crate) id_token_audiences: Vec<String>,
     pub(crate) id_tokens: bool,
     pub(crate) scope_on_poll: bool,
+    pub(crate) any_scope_on_refresh: bool,
     pub(crate) browser: Browser,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<SecretCallback>,
     pub(crate) jwt_bearer: JwtBearer,
     pub(crate) exchange: TokenExchange,
     pub(crate) network: Arc<Network>,
+    /// The files that are nobody else's to read.
+    pub(crate) secret_files: Vec<PathBuf>,
 }
 
 /// How a person signs in with a browser.
@@ -190,6 +205,7 @@ impl Config {
         if builder.dpop && cfg!(not(feature = "jose")) {
             return Err(Wrong::new("dpop", "needs keyfob's feature `jose`, which this build does not have"));
         }
+        let secret_files = secret_files(&builder);
         let mut scopes = builder.scopes;
         if scopes.iter().any(|scope| !scope.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))) {
             return Err(Wrong::new("scopes", "have characters that no scope has (RFC 6749 section 3.3)"));
@@ -202,6 +218,9 @@ impl Config {
         }
         if builder.assertion.lifetime < Duration::from_secs(1) {
             return Err(Wrong::new("assertion_lifetime", "must be a second at least"));
+        }
+        if !builder.resources.iter().all(|resource| is_resource(resource)) {
+            return Err(Wrong::new("resource", RESOURCE));
         }
         if let Some(details) = &builder.authorization_details
             && !serde_json::from_str::<serde_json::Value>(details).is_ok_and(|value| value.is_array())
@@ -235,8 +254,10 @@ impl Config {
             dpop: builder.dpop,
             end_session: builder.end_session,
             id_token_signing_alg: builder.id_token_signing_alg,
+            id_token_audiences: builder.id_token_audiences,
             id_tokens: builder.id_tokens,
             scope_on_poll: builder.scope_on_poll,
+            any_scope_on_refresh: builder.any_scope_on_refresh,
             browser: Browser {
                 redirect_uris: redirect_uris.map_err(|what| Wrong { key: "redirect_uri", what })?,
                 response_mode: builder.response_mode.unwrap_or_default(),
@@ -266,6 +287,7 @@ impl Config {
                 requested_token_type: builder.requested_token_type,
             },
             network: Arc::new(builder.network.check()?),
+            secret_files,
         })
     }
 
@@ -273,6 +295,24 @@ impl Config {
     pub(crate) fn endpoint(&self, which: Which) -> Option<&Endpoint> {
         self.endpoints.iter().find(|(other, _)| *other == which).map(|(_, endpoint)| endpoint)
     }
+}
+
+/// Where secrets of the client's own are. What a platform projects (assertions, tokens) has the mode that it gives, and
+/// certificates are for everybody.
+fn secret_files(builder: &OidcBuilder) -> Vec<PathBuf> {
+    let password = match &builder.password {
+        Some(SecretCallback::Source(source)) => Some(source),
+        _ => None,
+    };
+    let certificate_key = builder.network.certificate_key.as_ref();
+    let sources = [
+        builder.client_secret.as_ref(),
+        builder.key.as_ref(),
+        builder.key_passphrase.as_ref(),
+        certificate_key,
+        password,
+    ];
+    sources.into_iter().flatten().filter_map(SecretSource::path).map(PathBuf::from).collect()
 }
 
 /// What signs, if anything does.

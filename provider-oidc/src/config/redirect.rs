@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc8252_only_loopback_is_listened_at() {
+    fn rfc8252_7_3_only_loopback_is_listened_at() {
         let v4 = |address: [u8; 4]| Some(Loopback::One(IpAddr::from(address)));
         for (text, loopback) in [
             ("http://127.0.0.1/callback", v4([127, 0, 0, 1])),

@@ -5,7 +5,7 @@ use keyfob_auth_core::{
     registry::{SecretSource, Settings},
 };
 
-use super::{Config, Flow, OidcBuilder, ResponseMode, Wrong};
+use super::{Config, Flow, OidcBuilder, ResponseMode, Wrong, uses};
 use crate::{
     Oidc, assertion::AssertionAudience, callback::SecretCallback, client_auth::ClientAuth, metadata::Which,
 };
@@ -14,7 +14,13 @@ impl Config {
     pub(crate) fn from_settings(settings: &Settings) -> Result<Self, AuthError> {
         let builder =
             OidcBuilder::new(settings.require_string("issuer")?, settings.require_string("client_id")?);
-        Self::check(builder.settings(settings)?).map_err(|Wrong { key, what }| settings.bad(key, &what))
+        Self::read(builder.settings(settings)?, settings)
+    }
+
+    fn read(builder: OidcBuilder, settings: &Settings) -> Result<Self, AuthError> {
+        let config = Self::check(builder).map_err(|Wrong { key, what }| settings.bad(key, &what))?;
+        uses::check(settings, &config)?;
+        Ok(config)
     }
 }
 
@@ -50,6 +56,7 @@ impl OidcBuilder {
         }
         self.dpop = settings.bool("dpop")?.unwrap_or(self.dpop);
         self.id_token_signing_alg = settings.string("id_token_signing_alg")?.or(self.id_token_signing_alg);
+        self.id_token_audiences.extend(one_or_more(settings, "id_token_audiences")?);
         self.end_session = settings.bool("end_session")?.unwrap_or(self.end_session);
         self.network.authorities =
             settings.path("ca_file")?.map(SecretSource::File).or(self.network.authorities);
@@ -63,10 +70,10 @@ impl OidcBuilder {
     /// The provider, where settings were read: errors name the key and its line.
     ///
     /// # Errors
-    /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration) for what cannot work.
+    /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration) for what cannot work, and for a key of the table that has
+    /// no use with its flow or its client.
     pub fn build_from(self, settings: &Settings, context: &Context) -> Result<Oidc, AuthError> {
-        let config = Config::check(self).map_err(|Wrong { key, what }| settings.bad(key, &what))?;
-        Ok(Oidc::of(config, context))
+        Ok(Oidc::of(Config::read(self, settings)?, context))
     }
 
     fn client_settings(mut self, settings: &Settings) -> Result<Self, AuthError> {

@@ -43,11 +43,62 @@ fn what_is_not_said_follows_from_the_secret() {
     assert!(confidential.config.scopes.is_empty());
 }
 
+#[cfg(feature = "jose")]
+#[test]
+fn rfc9700_2_5_a_key_proves_the_client_where_there_is_one_and_no_secret_takes_its_place_unasked() {
+    let by_key = read(&[("key", text("k"))]).unwrap();
+    assert!(matches!(by_key.config.client.proof, Proof::KeyJwt { .. }));
+    assert_eq!(by_key.config.flow, Flow::ClientCredentials);
+    let error = read(&[("key", text("k")), ("client_secret", text("s"))]).unwrap_err();
+    assert!(error.to_string().contains("say by `client_auth` which"), "{error}");
+}
+
+#[test]
+fn rfc9700_2_1_2_there_is_no_implicit_grant() {
+    for flow in ["implicit", "hybrid", "token", "id_token token", "code token"] {
+        let error = read(&[("flow", text(flow))]).unwrap_err();
+        assert!(error.to_string().contains("must be one of"), "{flow}: {error}");
+    }
+    // Nor by the back door.
+    for name in ["response_type", "response_mode"] {
+        let error = Oidc::builder(ISSUER, "app").extra_parameter(name, "token").build(&Context::new());
+        assert!(error.unwrap_err().message().contains(&format!("cannot set `{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn rfc9700_2_4_a_password_is_taken_where_the_flow_says_so_and_nowhere_else() {
+    let alice = [("username", text("alice")), ("password", text("p"))];
+    for secret in [None, Some(("client_secret", text("s")))] {
+        let keys: Vec<_> = alice.iter().cloned().chain(secret.clone()).collect();
+        let error = read(&keys).unwrap_err();
+        assert!(error.to_string().contains("it is not taken unasked"), "{error}");
+        let keys: Vec<_> = keys.into_iter().chain([("flow", text("password"))]).collect();
+        assert_eq!(read(&keys).unwrap().config.flow, Flow::Password);
+    }
+}
+
+#[test]
+fn rfc8707_2_a_resource_is_an_absolute_uri_without_a_fragment() {
+    let build = |resource: &str| Oidc::builder(ISSUER, "app").resource(resource).build(&Context::new());
+    for good in
+        ["https://api.example", "https://api.example/orders?v=2", "urn:example:orders", "api://orders"]
+    {
+        assert_eq!(build(good).unwrap().config.resources, [good]);
+    }
+    for bad in ["", "orders", "/orders", "//api.example/orders", "https://api.example/#top"] {
+        let error = build(bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.message().contains("RFC 8707"), "{bad:?}: {error}");
+    }
+}
+
 #[test]
 fn every_key_is_read() {
     let scopes = Value::List(vec![text("a"), text("b c")]);
     let secret = Value::Table(BTreeMap::from([("env".into(), (text("KEYFOB_TEST_SECRET"), None))]));
-    let provider = read(&[
+    // All of them at once have a use with no flow.
+    let settings = settings(&[
         ("client_secret", secret),
         ("client_auth", text("client_secret_post")),
         ("flow", text("device")),
@@ -65,6 +116,7 @@ fn every_key_is_read() {
             ])),
         ),
         ("authorization_details", text("[]")),
+        ("id_token_audiences", Value::List(vec![text("web"), text("cli")])),
         ("redirect_uri", Value::List(vec![text("http://127.0.0.1:8400/cb"), text("http://localhost/cb")])),
         ("response_mode", text("form_post")),
         ("pushed_authorization_requests", Value::Bool(true)),
@@ -87,8 +139,10 @@ fn every_key_is_read() {
         ("ca_file", text("/etc/ca.pem")),
         ("proxy", text("http://proxy.example:3128")),
         ("timeout", Value::Integer(5)),
-    ])
-    .unwrap();
+    ]);
+    assert!(settings.has("issuer") && settings.has("client_id"));
+    let provider = Oidc::builder(ISSUER, "app").settings(&settings).unwrap().build(&Context::new()).unwrap();
+    settings.finish().unwrap();
     let config = &provider.config;
     assert!(matches!(config.client.proof, Proof::Post(_)));
     assert_eq!((config.flow, config.scopes.to_string().as_str()), (Flow::Device, "a b c"));
@@ -101,6 +155,7 @@ fn every_key_is_read() {
         [("organization", "x"), ("tag", "1"), ("tag", "2")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     assert_eq!(config.extra, extra);
     assert_eq!(config.authorization_details.as_deref(), Some("[]"));
+    assert_eq!(config.id_token_audiences, ["web", "cli"]);
     let browser = &config.browser;
     let uris: Vec<_> = browser.redirect_uris.iter().map(|uri| uri.as_str()).collect();
     assert_eq!(uris, ["http://127.0.0.1:8400/cb", "http://localhost/cb"]);
@@ -166,6 +221,7 @@ fn mistakes_are_named_with_key_and_line() {
         (vec![("redirect_uri", text("http://app.example/cb"))], "`redirect_uri` must be https, or http on"),
         (vec![("redirect_uri", text("http://127.0.0.1/cb#f"))], "`redirect_uri` must have no fragment"),
         (vec![("authorization_details", text("{}"))], "`authorization_details` must be a JSON array"),
+        (vec![("resource", text("orders"))], "`resource` must be an absolute URI without a fragment"),
         (vec![("proxy", text("proxy:3128"))], "`proxy` must be the http or https URL"),
         (
             vec![("extra_parameters", Value::Table(BTreeMap::from([("state".into(), (text("x"), None))])))],
@@ -196,6 +252,82 @@ fn mistakes_are_named_with_key_and_line() {
         // A key that is missing has no line; its table has, in a file.
         let missing = said.contains("is needed");
         assert_eq!(error.origin().is_some_and(|origin| origin.starts_with("line ")), !missing, "{error}");
+    }
+}
+
+#[test]
+fn a_key_without_a_use_is_told_with_where_it_has_one() {
+    let secret = ("client_secret", text("s"));
+    let flow = |name: &str| ("flow", text(name));
+    let alice = ("username", text("alice"));
+    for (keys, said) in [
+        (
+            vec![flow("device"), alice.clone()],
+            "`username` has no use with the flow \"device\": it is of \"password\"; leave it out, or set `flow`",
+        ),
+        (vec![flow("browser"), ("password", text("p"))], "`password` has no use with the flow \"browser\""),
+        (
+            vec![("redirect_uri", text("http://127.0.0.1/cb"))],
+            "`redirect_uri` has no use with the flow \"device\", which is taken if `flow` says none: it is of \
+             \"browser\" and \"auto\"",
+        ),
+        (
+            vec![secret.clone(), ("prompt", text("login"))],
+            "`prompt` has no use with the flow \"client_credentials\"",
+        ),
+        (vec![flow("device"), ("max_age", Value::Integer(60))], "`max_age` has no use"),
+        (vec![flow("device"), ("assertion", text("j"))], "`assertion` has no use"),
+        (vec![flow("device"), ("subject_token", text("j"))], "`subject_token` has no use"),
+        (vec![flow("device"), ("actor_token", text("j"))], "`actor_token` has no use"),
+        (vec![secret.clone(), ("end_session", Value::Bool(true))], "`end_session` has no use"),
+        (
+            vec![flow("jwt_bearer"), ("assertion", text("j")), ("subject", text("bob"))],
+            "`subject` has no use beside `assertion`",
+        ),
+        (
+            vec![secret.clone(), flow("token_exchange"), ("actor_token_type", text("urn:a"))],
+            "`actor_token_type` has no use without `actor_token`",
+        ),
+        (vec![secret.clone(), ("key_id", text("k"))], "`key_id` has no use without a `key` that signs"),
+        (vec![("key_passphrase", text("p"))], "`key_passphrase` has no use without a `key` that signs"),
+        (
+            vec![secret.clone(), ("signing_alg", text("RS256"))],
+            "`signing_alg` has no use where nothing is signed",
+        ),
+        (
+            vec![("assertion_lifetime", Value::Integer(60))],
+            "`assertion_lifetime` has no use where keyfob makes no assertion",
+        ),
+        #[cfg(feature = "jose")]
+        (
+            vec![("key", text("k")), ("client_assertion", text("j"))],
+            "`key` has no use here: nothing is signed with it",
+        ),
+    ] {
+        let error = read(&keys).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.origin().is_some_and(|origin| origin.starts_with("line ")), "{error}");
+    }
+    for keys in [
+        vec![flow("auto"), ("max_age", Value::Integer(60)), ("end_session", Value::Bool(true))],
+        vec![flow("password"), alice, ("password", text("p")), ("id_token_audiences", text("web"))],
+        // A fact about the server, whoever asks.
+        vec![secret.clone(), ("authorization_endpoint", text("https://idp.example/authorize"))],
+        // Of a service that acts for its callers.
+        vec![secret, ("actor_token", text("a")), ("actor_token_type", text("urn:a"))],
+        vec![flow("jwt_bearer"), ("assertion", text("j"))],
+        #[cfg(feature = "jose")]
+        vec![flow("jwt_bearer"), ("key", text("k")), ("subject", text("bob")), ("key_id", text("1"))],
+        #[cfg(feature = "jose")]
+        vec![
+            ("client_secret", text("s")),
+            ("client_auth", text("client_secret_jwt")),
+            ("signing_alg", text("HS384")),
+            ("assertion_lifetime", Value::Integer(60)),
+        ],
+    ] {
+        read(&keys).unwrap();
     }
 }
 

@@ -115,6 +115,7 @@ impl Oidc {
         request: &LoginRequest,
         redirect_uri: String,
     ) -> Result<(String, Pending), AuthError> {
+        Self::check(&request.token)?;
         let (endpoint, offers) = match self.config.endpoint(Which::Authorization) {
             // There may be no metadata.
             Some(known) if self.config.endpoint(Which::Token).is_some() => (known.clone(), None),
@@ -212,14 +213,13 @@ impl Oidc {
         let first = |asked: Option<&String>, configured: &Option<String>| {
             asked.or(configured.as_ref()).cloned().unwrap_or_default()
         };
-        let hash = hmac_sha256::Hash::hash(pending.code_verifier.expose_secret().as_bytes());
         let mut form = Form::default();
         form.push("response_type", "code");
         form.push("redirect_uri", &pending.redirect_uri);
         form.push_some("scope", &pending.scopes.to_string());
         form.push("state", pending.state.expose_secret());
         form.push_some("nonce", pending.nonce.as_deref().unwrap_or_default());
-        form.push("code_challenge", &URL_SAFE_NO_PAD.encode(hash));
+        form.push("code_challenge", &code_challenge(&pending.code_verifier));
         form.push("code_challenge_method", "S256");
         if config.response_mode == ResponseMode::FormPost {
             form.push("response_mode", config.response_mode.as_str());
@@ -283,6 +283,7 @@ impl Oidc {
             .parameter("redirect_uri", &pending.redirect_uri)
             .parameter("code_verifier", pending.code_verifier.expose_secret())
             .parameters("resource", &pending.resources)
+            .granting(&pending.scopes)
             .bound_to(key.as_ref());
         // A code is spent once, whatever comes of it (RFC 6749 section 4.1.2); what `exchange` sends again was not acted on.
         let exchanged = self.exchange(grant).await.map_err(AuthError::once)?;
@@ -292,7 +293,7 @@ impl Oidc {
             max_age: pending.max_age.map(Duration::from_secs),
             acr_values: pending.acr_values.as_deref(),
         };
-        self.signed_in(exchanged, pending.scopes.clone(), key.as_ref(), sign_in).await
+        self.signed_in(exchanged, &pending.scopes, key.as_ref(), sign_in).await
     }
 
     /// The code, if the answer is the issuer's and says yes (RFC 9207 section 2.4, RFC 6749 section 4.1.2.1).
@@ -320,11 +321,19 @@ impl Oidc {
                 _ if kind == ErrorKind::Transient => "the server cannot sign anybody in at the moment",
                 _ => "the server refused the browser login",
             };
-            let error = AuthError::new(kind, message).with_oauth(code, answer.error_description);
+            let mut error = AuthError::new(kind, message).with_oauth(code, answer.error_description);
+            if let Some(page) = answer.error_uri {
+                error = error.with_oauth_uri(page);
+            }
             return Err(error.with_origin(self.config.issuer.text.clone()));
         }
         answer.code.ok_or_else(|| AuthError::refused("the answer holds neither a code nor an error"))
     }
+}
+
+/// `S256` of a verifier (RFC 7636 section 4.2).
+fn code_challenge(verifier: &SecretString) -> String {
+    URL_SAFE_NO_PAD.encode(hmac_sha256::Hash::hash(verifier.expose_secret().as_bytes()))
 }
 
 #[derive(Deserialize)]
@@ -375,5 +384,42 @@ mod optional_secret_text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretString>, D::Error> {
         Ok(Option::<String>::deserialize(from)?.map(SecretString::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::ZeroizeOnDrop;
+
+    use super::*;
+
+    #[test]
+    fn rfc7636_appendix_b_the_challenge_of_the_example() {
+        let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".into();
+        assert_eq!(code_challenge(&verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+    }
+
+    #[test]
+    fn rfc7636_7_1_the_verifier_is_wiped_and_never_shown() {
+        fn is_wiped(_: &impl ZeroizeOnDrop) {}
+
+        let pending = Pending {
+            state: "marker-state".into(),
+            code_verifier: "marker-verifier".into(),
+            nonce: Some("marker-nonce".into()),
+            redirect_uri: String::new(),
+            issuer: "https://idp.example".into(),
+            client_id: "cli".into(),
+            scopes: Scopes::none(),
+            resources: Vec::new(),
+            max_age: None,
+            acr_values: None,
+            iss_required: false,
+            binding_key: None,
+        };
+        is_wiped(&pending.code_verifier);
+        for shown in [format!("{pending:?}"), format!("{pending:#?}")] {
+            assert!(!shown.contains("marker") && shown.contains("https://idp.example"), "{shown}");
+        }
     }
 }

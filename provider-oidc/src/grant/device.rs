@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use keyfob_auth_core::{
-    Acquired, AuthError, DeviceCode, ErrorKind, ExposeSecret, Interaction, LoginRequest, Prompt, SecretString,
+    Acquired, AuthError, DeviceCode, ErrorKind, ExposeSecret, Interaction, LoginRequest, Prompt, Scopes,
+    SecretString,
 };
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
-use url::Url;
 
 use super::{SignIn, either};
 use crate::{
@@ -58,10 +58,15 @@ impl Oidc {
         let polling = Polling::new(authorization.interval);
         let key = self.new_key()?;
         let repeated = if self.config.scope_on_poll { scopes.to_string() } else { String::new() };
-        let asked = Poll { device_code: &authorization.device_code, scopes: &repeated, key: key.as_ref() };
+        let asked = Poll {
+            device_code: &authorization.device_code,
+            scopes: &scopes,
+            repeated: &repeated,
+            key: key.as_ref(),
+        };
         let exchanged = self.poll(asked, polling, deadline, ui).await?;
         let sign_in = SignIn::satisfying(request.token.challenge.as_ref());
-        self.signed_in(exchanged, scopes, key.as_ref(), sign_in).await
+        self.signed_in(exchanged, &scopes, key.as_ref(), sign_in).await
     }
 
     /// Asks for a device code (RFC 8628 section 3.1).
@@ -116,7 +121,8 @@ impl Oidc {
             sleep(pause).await;
             let grant = GrantRequest::new(GRANT_TYPE, "the device login")
                 .parameter("device_code", asked.device_code.expose_secret())
-                .parameter("scope", asked.scopes)
+                .parameter("scope", asked.repeated)
+                .granting(asked.scopes)
                 .bound_to(asked.key);
             let error = match self.exchange(grant).await {
                 Ok(exchanged) => return Ok(exchanged),
@@ -146,8 +152,9 @@ impl Oidc {
 #[derive(Clone, Copy)]
 struct Poll<'a> {
     device_code: &'a SecretString,
-    /// Empty, unless they are to be repeated.
-    scopes: &'a str,
+    scopes: &'a Scopes,
+    /// The scopes again, where they are to be repeated.
+    repeated: &'a str,
     key: Option<&'a BindingKey>,
 }
 
@@ -264,7 +271,7 @@ pub(super) fn read(reply: &Reply) -> Result<Authorization, AuthError> {
     };
     // Both are shown on terminals.
     let user_code = json::text(members.user_code.as_ref()).filter(|code| !code.contains(char::is_control));
-    let url = |value: Option<&Value>| json::text(value).and_then(web_url);
+    let url = |value: Option<&Value>| json::text(value).and_then(json::web_url);
     Ok(Authorization {
         device_code: members.device_code.0.ok_or_else(|| missing("device_code"))?,
         user_code: user_code.ok_or_else(|| missing("user_code"))?.to_owned(),
@@ -278,12 +285,6 @@ pub(super) fn read(reply: &Reply) -> Result<Authorization, AuthError> {
     })
 }
 
-/// A URL as the server wrote it, if it is one for a browser.
-fn web_url(text: &str) -> Option<String> {
-    let url = Url::parse(text).ok()?;
-    (matches!(url.scheme(), "https" | "http") && !text.contains(char::is_control)).then(|| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -292,7 +293,7 @@ mod tests {
     use crate::oauth_error::tests::reply;
 
     #[test]
-    fn polling_keeps_the_pace_that_the_server_sets() {
+    fn rfc8628_3_5_polling_keeps_the_pace_that_the_server_sets() {
         use Heard::{Pending, SlowDown, Trouble};
         type Step = (Heard, Option<u64>, u64);
         let cases: &[(&str, u64, &[Step])] = &[
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_are_heard_by_their_error() {
+    fn rfc8628_3_5_polls_are_heard_by_their_error() {
         for (status, body, heard) in [
             (400, r#"{"error":"authorization_pending"}"#, Heard::Pending),
             (200, r#"{"error":"authorization_pending"}"#, Heard::Pending),
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn denial_and_expiry_are_told_apart() {
+    fn rfc8628_3_5_denial_and_expiry_are_told_apart() {
         let said = |code: &str| {
             let body = format!(r#"{{"error":"{code}"}}"#);
             verdict(error_in(&reply(400, &body), &Asked::default()).unwrap())
@@ -400,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_authorization_is_read_as_real_servers_send_it() {
+    fn rfc8628_3_2_a_device_authorization_is_read_and_its_interval_is_5_s_unless_said() {
         let read = authorization(&json!({})).unwrap();
         assert_eq!((read.device_code.expose_secret(), read.user_code.as_str()), ("dc", "ABCD-EFGH"));
         assert_eq!(read.verification_uri_complete.as_deref(), Some("https://idp.example/device?c=ABCD-EFGH"));

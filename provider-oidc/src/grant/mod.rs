@@ -17,6 +17,7 @@ use crate::{
     binding::BindingKey,
     id_token::{self, Expected},
     token_endpoint::{Exchanged, GrantRequest},
+    warnings,
 };
 
 /// What a sign-in asked for, as far as the answer must bear it out.
@@ -43,7 +44,10 @@ impl<'a> SignIn<'a> {
 impl Oidc {
     /// What every ID token must say now.
     pub(crate) fn expected(&self) -> Expected<'_> {
-        Expected::new(&self.config.issuer.text, self.config.client.id(), self.now())
+        Expected {
+            audiences: &self.config.id_token_audiences,
+            ..Expected::new(&self.config.issuer.text, self.config.client.id(), self.now())
+        }
     }
 
     /// Checks an ID token's signature, where this build can. Elsewhere the connection that it came by vouches for it (OpenID
@@ -79,7 +83,7 @@ impl Oidc {
     pub(crate) async fn signed_in(
         &self,
         exchanged: Exchanged,
-        asked: Scopes,
+        asked: &Scopes,
         key: Option<&BindingKey>,
         sign_in: SignIn<'_>,
     ) -> Result<Acquired, AuthError> {
@@ -112,15 +116,14 @@ impl Oidc {
                 None
             }
         };
-        // Not said is "as asked for" (RFC 6749 section 5.1).
-        let scopes = answer.access.scopes().cloned().unwrap_or(asked);
         let login = Login {
             refresh_token: answer.refresh_token,
             refresh_expires_at,
             account,
             id_token: answer.id_token,
-            scopes: Some(scopes).filter(|scopes| !scopes.is_empty()),
+            scopes: answer.access.scopes().cloned(),
             binding_key: binding::to_secret(key)?,
+            fields: [warnings::asked(asked)].into(),
             ..Login::default()
         };
         Ok(Acquired::with_login(answer.access.with_age(exchanged.sent.elapsed()), login))
@@ -145,6 +148,7 @@ impl Oidc {
         let scopes = self.scopes_for(&request.scopes, challenge);
         grant
             .parameter("scope", &scopes.to_string())
+            .granting(&scopes)
             .parameters("audience", either(&request.audiences, &self.config.audiences))
             .parameters("resource", either(&request.resources, &self.config.resources))
             .parameter(

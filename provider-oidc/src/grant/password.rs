@@ -30,7 +30,7 @@ impl Oidc {
             _ => error,
         })?;
         let sign_in = SignIn::satisfying(request.challenge.as_ref());
-        self.signed_in(exchanged, scopes, key.as_ref(), sign_in).await.map_err(final_refusal)
+        self.signed_in(exchanged, &scopes, key.as_ref(), sign_in).await.map_err(final_refusal)
     }
 }
 

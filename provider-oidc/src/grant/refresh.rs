@@ -43,6 +43,10 @@ impl Oidc {
         } else {
             self.scopes_for(&request.scopes, challenge)
         };
+        if !self.config.any_scope_on_refresh && !beyond(&scopes, login).is_empty() {
+            return Err(wider(&scopes, login, challenge));
+        }
+        let granted = if scopes.is_empty() { login.scopes.as_ref() } else { Some(&scopes) };
         let key = self.key_of(Some(login))?;
         // Written before: nothing must fail once the refresh token is spent.
         let binding_key = binding::to_secret(key.as_ref())?;
@@ -51,6 +55,7 @@ impl Oidc {
             .bound_to(key.as_ref())
             .parameter("refresh_token", token.expose_secret())
             .parameter("scope", &scopes.to_string())
+            .granting(granted.unwrap_or(&Scopes::none()))
             .parameters("audience", &request.audiences)
             .parameters("resource", &request.resources)
             .challenge(challenge);
@@ -97,11 +102,25 @@ impl Oidc {
 
 /// Whether no refresh can satisfy the challenge: it wants a stronger or newer sign-in (RFC 9470), or more than was granted.
 fn needs_a_person(challenge: &Challenge, login: &Login) -> bool {
-    let beyond = || match (&challenge.scope, &login.scopes) {
-        (Some(demanded), Some(granted)) => demanded.iter().any(|scope| !granted.contains(scope)),
-        _ => false,
-    };
-    challenge.acr_values.is_some() || challenge.max_age.is_some() || beyond()
+    let more = || challenge.scope.as_ref().is_some_and(|demanded| !beyond(demanded, login).is_empty());
+    challenge.acr_values.is_some() || challenge.max_age.is_some() || more()
+}
+
+/// Those of the scopes that the sign-in was not granted, as far as that is known.
+fn beyond(scopes: &Scopes, login: &Login) -> Scopes {
+    let Some(granted) = &login.scopes else { return Scopes::none() };
+    scopes.iter().filter(|scope| !granted.contains(scope)).collect()
+}
+
+/// A refresh must not ask for more than was granted (RFC 6749 section 6); a login may.
+fn wider(scopes: &Scopes, login: &Login, challenge: Option<&Challenge>) -> AuthError {
+    let mut challenge = challenge.cloned().unwrap_or_default();
+    challenge.scope = Some(scopes.clone());
+    let more = beyond(scopes, login);
+    let message = format!(
+        "the login was not granted {more}, and a renewal cannot ask for it; log in again, and ask for it"
+    );
+    AuthError::interaction_required(message).with_challenge(challenge)
 }
 
 #[cfg(test)]
@@ -111,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stronger_sign_in_or_more_scopes_need_a_person() {
+    fn rfc9470_4_a_stronger_sign_in_or_more_scopes_need_a_person() {
         let login = Login { scopes: Some(Scopes::parse("read write")), ..Login::default() };
         let with = |set: &dyn Fn(&mut Challenge)| {
             let mut challenge = Challenge::default();

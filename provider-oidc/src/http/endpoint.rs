@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn http_is_accepted_on_loopback_only() {
+    fn rfc9700_2_6_http_is_accepted_on_loopback_only() {
         for good in [
             "https://idp.example/token",
             "https://idp.example/token?tenant=1",

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_is_encoded_as_html_forms_are() {
+    fn rfc6749_appendix_b_a_form_is_utf8_percent_encoded() {
         let mut form = Form::default();
         form.push("grant_type", "client_credentials");
         form.push("scope", "a b");

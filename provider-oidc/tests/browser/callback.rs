@@ -23,7 +23,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn rfc8252_strangers_do_not_end_the_wait() {
+async fn rfc8252_7_3_strangers_do_not_end_the_wait() {
     let server = server().await;
     let login = Login::begin(&build(client(&server).pushed_authorization_requests(false))).await;
     let (state, port) = (login.parameter("state").unwrap(), login.port());
@@ -153,7 +153,7 @@ fn set(parameters: &mut Vec<(String, String)>, name: &str, value: Option<&str>) 
 }
 
 #[tokio::test]
-async fn rfc9207_iss_mismatch() {
+async fn rfc9207_2_4_iss_is_the_expected_issuer_byte_for_byte() {
     let wrong = Settings {
         authorization_iss: AuthorizationIss::Wrong("https://evil.example/marker".into()),
         ..Settings::default()
@@ -163,6 +163,19 @@ async fn rfc9207_iss_mismatch() {
     assert!(error.message().contains("another issuer"), "{error}");
     let source = error.source().unwrap().to_string();
     assert!(source.contains("https://evil.example/marker") && !page.body.contains("marker"), "{source}");
+    for other in [
+        |iss: &str| format!("{iss}/"),
+        |iss: &str| iss.replace("http:", "HTTP:"),
+        |iss: &str| iss.replace("127.0.0.1", "localhost"),
+        |iss: &str| format!(" {iss}"),
+    ] {
+        let change = |parameters: &mut Vec<(String, String)>| {
+            let (_, iss) = parameters.iter_mut().find(|(name, _)| name == "iss").unwrap();
+            *iss = other(iss);
+        };
+        let (error, _) = brings(Settings::default(), change).await;
+        assert!(error.kind() == ErrorKind::Refused && error.message().contains("another issuer"), "{error}");
+    }
     // One that was not announced is compared all the same.
     let missing = || Settings { authorization_iss: AuthorizationIss::Missing, ..Settings::default() };
     for iss in ["https://evil.example", ""] {
@@ -172,14 +185,14 @@ async fn rfc9207_iss_mismatch() {
 }
 
 #[tokio::test]
-async fn rfc9207_iss_advertised_but_missing() {
+async fn rfc9207_2_4_an_iss_that_was_advertised_is_there() {
     let (error, _) = brings(Settings::default(), |parameters| set(parameters, "iss", None)).await;
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.message().contains("does not name its issuer"), "{error}");
 }
 
 #[tokio::test]
-async fn rfc9207_iss_is_checked_on_error_responses_too() {
+async fn rfc9207_2_4_iss_is_checked_on_error_responses_too() {
     let denied = |iss: Option<&'static str>| {
         move |parameters: &mut Vec<(String, String)>| {
             set(parameters, "code", None);
@@ -194,7 +207,7 @@ async fn rfc9207_iss_is_checked_on_error_responses_too() {
 }
 
 #[tokio::test]
-async fn an_answer_with_duplicate_or_missing_parameters_is_void() {
+async fn rfc6749_3_1_an_answer_with_duplicate_or_missing_parameters_is_void() {
     for name in ["code", "iss", "error"] {
         let (error, _) = brings(Settings::default(), |parameters| {
             parameters.push((name.to_owned(), "marker".into()));
@@ -247,13 +260,60 @@ async fn a_person_who_denies_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_code_is_sent_once_and_the_page_says_what_came_of_it() {
+async fn rfc6749_4_1_2_a_code_is_sent_once_whatever_is_answered() {
     let server = server().await;
-    server.faults().push(Endpoint::Token, Fault::status(503));
-    let login = Login::begin(&build(client(&server))).await;
-    let page = Person::new("alice").visit(login.url.as_str()).await.unwrap();
-    assert!(page.status == 400 && page.words.contains("You are not signed in"), "{page:?}");
-    let error = login.end().await.unwrap_err();
-    assert_eq!((error.kind(), error.is_repeatable()), (ErrorKind::Transient, false));
-    assert_eq!((exchanges(&server), server.counters().code_reuse), (1, 0));
+    let provider = build(client(&server));
+    for (fault, kind) in [
+        (Fault::status(503), ErrorKind::Transient),
+        (Fault::too_many_requests(Some(0)), ErrorKind::Transient),
+        (Fault::status(401), ErrorKind::Refused),
+        (Fault::oauth_error("invalid_grant"), ErrorKind::Refused),
+        (Fault::oauth_error("invalid_client"), ErrorKind::Refused),
+        (Fault::oauth_error("temporarily_unavailable"), ErrorKind::Transient),
+        (Fault::DropBefore, ErrorKind::Transient),
+        (Fault::DropAfter, ErrorKind::Transient),
+        (Fault::Truncated, ErrorKind::Transient),
+        (Fault::EmptyBody, ErrorKind::Transient),
+        (Fault::Html(200), ErrorKind::Transient),
+    ] {
+        server.reset_counters();
+        server.faults().push(Endpoint::Token, fault.clone());
+        let login = Login::begin(&provider).await;
+        let page = Person::new("alice").visit(login.url.as_str()).await.unwrap();
+        assert!(page.status == 400 && page.words.contains("You are not signed in"), "{fault:?}: {page:?}");
+        let error = login.end().await.unwrap_err();
+        assert_eq!((error.kind(), error.is_repeatable()), (kind, false), "{fault:?}: {error}");
+        assert_eq!((exchanges(&server), server.counters().code_reuse), (1, 0), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn rfc9700_4_2_4_every_page_sends_no_referrer_and_holds_nothing_of_the_answer() {
+    let server = server().await;
+    let provider = build(client(&server).pushed_authorization_requests(false));
+    for denies in [false, true] {
+        let login = Login::begin(&provider).await;
+        let callback = Person::new("alice").who_denies(denies).answer(login.url.as_str()).await.unwrap();
+        let mut pages = vec![login.get("code=marker-code&state=marker-state").await];
+        pages.push(login.get(callback.url.query().unwrap()).await);
+        assert_eq!((pages[0].status, pages[1].status), (400, if denies { 400 } else { 200 }));
+        for page in pages {
+            for header in [
+                "content-type: text/html; charset=utf-8",
+                "cache-control: no-store",
+                "referrer-policy: no-referrer",
+                "content-security-policy: default-src 'none'; style-src 'unsafe-inline'",
+                "x-content-type-options: nosniff",
+                "connection: close",
+            ] {
+                assert!(page.head.contains(header), "{header}: {page:?}");
+            }
+            assert!(!page.body.contains("marker"), "{page:?}");
+            for (name, value) in callback.parameters().iter().filter(|(_, value)| value.len() > 8) {
+                assert!(!page.body.contains(value) && !page.head.contains(value), "{name}: {page:?}");
+            }
+        }
+        assert_eq!(login.end().await.is_ok(), !denies);
+    }
+    assert_eq!(exchanges(&server), 1);
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn the_wait_ends_at_the_deadline() {
+async fn rfc8252_7_3_the_listener_closes_at_the_deadline() {
     let server = server().await;
     let builder = client(&server).pushed_authorization_requests(false);
     let login = Login::begin(&build(builder.login_timeout(Duration::from_millis(300)))).await;
@@ -38,7 +38,7 @@ async fn the_wait_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_dropped_closes_its_port_and_connections() {
+async fn rfc8252_7_3_a_login_that_is_dropped_closes_its_port_and_connections() {
     let server = server().await;
     let login = Login::begin(&build(client(&server).pushed_authorization_requests(false))).await;
     let port = login.port();
@@ -96,7 +96,7 @@ async fn the_first_registered_port_that_is_free_is_taken() {
 }
 
 #[tokio::test]
-async fn localhost_is_listened_at_in_both_families() {
+async fn rfc8252_8_3_localhost_is_listened_at_in_both_families() {
     if TcpListener::bind("[::1]:0").await.is_err() {
         eprintln!("skipped: this machine has no IPv6");
         return;
@@ -125,7 +125,7 @@ async fn localhost_is_listened_at_in_both_families() {
 }
 
 #[tokio::test]
-async fn ipv6_is_listened_at_where_it_is_registered() {
+async fn rfc8252_7_3_ipv6_is_listened_at_where_it_is_registered() {
     if TcpListener::bind("[::1]:0").await.is_err() {
         eprintln!("skipped: this machine has no IPv6");
         return;

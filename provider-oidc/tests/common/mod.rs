@@ -111,7 +111,8 @@ impl Interaction for Shown {
     }
 }
 
-/// Answers each request with the next of these texts, byte for byte, and closes the connection.
+/// Answers each request with the next of these texts, byte for byte but that `$URL` becomes its own URL, and closes the
+/// connection.
 pub(crate) struct Script {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -130,6 +131,7 @@ impl Script {
         let answers: Vec<String> = answers.into_iter().map(Into::into).collect();
         let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.replace("$URL", &url)).collect();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&requests);
         let task = tokio::spawn(async move {

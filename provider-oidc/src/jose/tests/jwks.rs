@@ -162,7 +162,7 @@ async fn oidc_core_3_1_3_7_7_alg_is_one_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn alg_hs256_with_the_public_key_for_a_secret() {
+async fn rfc8725_3_1_hs256_with_the_public_key_for_a_secret_is_refused() {
     use josekit::jws::{HS256, JwsSigner as _};
     let server = Server::publishes(&[&public(&signing_key(&rsa(), Some("k"), None), "k")]);
     let pem = rsa().public_key_to_pem().unwrap();
@@ -175,7 +175,7 @@ async fn alg_hs256_with_the_public_key_for_a_secret() {
 }
 
 #[tokio::test]
-async fn kid_absent_multiple_jwks() {
+async fn oidc_core_10_1_without_kid_several_keys_are_refused() {
     let (key, other) = (p256(), new_key("2"));
     let (one, nameless) = (signing_key(&key, Some("1"), None), signing_key(&key, None, None));
     let token = token(&nameless).await;
@@ -197,7 +197,7 @@ async fn kid_absent_multiple_jwks() {
 }
 
 #[tokio::test]
-async fn rfc_7517_a_key_is_used_for_what_it_says_and_an_odd_one_is_passed_over() {
+async fn rfc7517_4_a_key_is_used_for_what_it_says_and_an_odd_one_is_passed_over() {
     let key = new_key("k");
     let token = token(&key).await;
     let changed = |name: &str, value: Value| {
@@ -226,7 +226,7 @@ async fn rfc_7517_a_key_is_used_for_what_it_says_and_an_odd_one_is_passed_over()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_kid_fetches_once_and_not_again_for_30_s() {
+async fn oidc_core_10_1_1_an_unknown_kid_fetches_once_and_not_again_for_30_s() {
     let context = Context::new();
     let (old, new, forged) = (new_key("old"), new_key("new"), new_key("forged"));
     let server = Server::publishes(&[&public(&old, "old")]);
@@ -304,7 +304,7 @@ async fn a_search_that_fails_says_so_and_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_fetched_each_hour_and_kept_if_that_fails() {
+async fn oidc_core_10_1_1_keys_are_fetched_each_hour_and_kept_if_that_fails() {
     let context = Context::new();
     let key = new_key("k");
     let server = Server::publishes(&[&public(&key, "k")]);

@@ -137,7 +137,7 @@ async fn every_algorithm_signs_what_another_library_accepts() {
 }
 
 #[test]
-fn rfc_8037_the_signature_of_appendix_a_4() {
+fn rfc8037_appendix_a_4_the_signature() {
     let key = read(RFC_8037, &KeyOptions::default()).unwrap();
     let signature = key.signature(b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc").unwrap();
     assert_eq!(
@@ -148,7 +148,7 @@ fn rfc_8037_the_signature_of_appendix_a_4() {
 }
 
 #[test]
-fn rfc_7638_a_thumbprint_is_of_the_required_members_in_order() {
+fn rfc7638_3_a_thumbprint_is_of_the_required_members_in_order() {
     for (key, members) in [
         (rsa(), &["e", "kty", "n"][..]),
         (ec(Nid::SECP521R1), &["crv", "kty", "x", "y"]),
@@ -168,7 +168,7 @@ fn rfc_7638_a_thumbprint_is_of_the_required_members_in_order() {
 }
 
 #[test]
-fn rfc_7518_6_2_coordinates_are_as_long_as_the_curve() {
+fn rfc7518_6_2_coordinates_are_as_long_as_the_curve() {
     // About one key in 128 has a coordinate that begins with a zero.
     for _ in 0..300 {
         let public = SigningKey::generate_p256().unwrap().public_jwk();
@@ -218,7 +218,7 @@ fn a_key_of_a_set_is_chosen_by_its_id() {
 }
 
 #[test]
-fn rfc_7515_4_1_8_the_certificate_is_named_by_its_hash() {
+fn rfc7515_4_1_8_the_certificate_is_named_by_its_hash() {
     let key = rsa();
     let own = certificate(&key);
     let pem = certificate_pem(&p256()) + &String::from_utf8(own.to_pem().unwrap()).unwrap();
@@ -230,7 +230,7 @@ fn rfc_7515_4_1_8_the_certificate_is_named_by_its_hash() {
 }
 
 #[tokio::test]
-async fn rfc_7518_3_2_a_secret_signs_if_it_is_as_long_as_the_hash() {
+async fn rfc7518_3_2_a_secret_signs_if_it_is_as_long_as_the_hash() {
     for (name, hmac, least) in
         [("HS256", jws::HS256, 32), ("HS384", jws::HS384, 48), ("HS512", jws::HS512, 64)]
     {
