@@ -27,6 +27,16 @@ pub(crate) fn workspace() -> Outcome {
     counted(&Invocation::cargo(SELECTION))
 }
 
+/// Runs the protocol crate's own tests with no feature but TLS: all others are compiled in everywhere else. They are among the
+/// workspace's, and not counted again.
+pub(crate) fn bare_gate() -> Gate {
+    let run = Invocation::cargo("test --package keyfob-provider-oidc --features rustls --lib");
+    Gate::new("tests of oidc without its features", move || Outcome {
+        counts: Counts::default(),
+        ..counted(&run)
+    })
+}
+
 /// Runs the groups one after the other. Without a server a test says that it is skipped; where `CI` is set, it fails.
 pub(crate) fn e2e(groups: &[Group]) -> Outcome {
     let mut whole = Outcome::default();
