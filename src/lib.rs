@@ -75,11 +75,11 @@
 //! | `nemo` | | [`nemo`]: NVIDIA NeMo Platform (`provider = "nemo"`, `store = "nemo"`); implies `oidc` |
 //! | `sfapi` | | [`sfapi`]: the NERSC Superfacility API (`provider = "sfapi"`); implies `oidc` and `jose` |
 //! | `static` | | [`static_token`]: tokens that are given (`provider = "static"`), and CAVE's (`provider = "cave"`) |
-//! | `browser` | | opens the person's browser at a login, and the page that makes a CAVE token; without it the URL is only shown |
+//! | `browser` | | logins with a browser on this machine (`flow = "browser"`, and `"auto"` where there is one), and the page that makes a CAVE token; device login needs no feature |
 //! | `jose` | | keys and signatures: signed client assertions, DPoP, certificates, and the signatures of ID tokens; needs OpenSSL |
 //! | `vendored-openssl` | | builds OpenSSL from source, for machines without its headers; implies `jose` |
 //! | `store-file` | | [`store_file`]: logins in private files (`store = "file"`) |
-//! | `config` | | [`Config`]: profiles from a TOML file |
+//! | `config` | | [`Config`]: profiles from a TOML file, and the registry of providers and stores by name |
 //! | `cli` | | [`cli`]: the `keyfob` command; implies `config` |
 //! | `middleware` | | [`middleware`]: tokens on reqwest's requests |
 //! | `metrics` | | counters through the `metrics` facade |
@@ -109,11 +109,13 @@ pub use keyfob_store_file as store_file;
 
 #[cfg(feature = "config")]
 pub use self::config::Config;
+#[cfg(feature = "config")]
 use self::registry::Registry;
 
 /// The registry of all providers and stores that are compiled in. Those that are not are errors that name their feature.
 ///
 /// A profile that names no store gets `file`.
+#[cfg(feature = "config")]
 pub fn registry() -> Registry {
     let registry = Registry::new().default_store("file");
 

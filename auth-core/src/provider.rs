@@ -86,13 +86,14 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
         self.acquire(&request.token, None).await
     }
 
-    /// Tells the server that the login is over (RFC 7009). By default there is nobody to tell.
+    /// Tells the server that the login is over (RFC 7009), and the access tokens that came of it, the newest first: those at
+    /// hand that have not expired. By default there is nobody to tell.
     ///
     /// # Errors
-    /// What kept the server from revoking it, or that it holds nothing that can be revoked; the login is forgotten locally
-    /// all the same.
-    async fn revoke(&self, login: &Login) -> Result<(), AuthError> {
-        let _ = login;
+    /// What kept the server from revoking them, or that there is nothing that can be revoked; all is forgotten locally all the
+    /// same.
+    async fn revoke(&self, login: &Login, tokens: &[SecretString]) -> Result<(), AuthError> {
+        let _ = (login, tokens);
         Ok(())
     }
 

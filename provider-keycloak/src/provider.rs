@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keyfob_auth_core::{
     AccessToken, Acquired, AuthError, Context, CredentialProvider, Identity, Interaction, Keep, Login,
-    LoginRequest, Presentation, Scopes, TokenRequest,
+    LoginRequest, Presentation, Scopes, SecretString, TokenRequest,
     registry::{SecretSource, Settings},
 };
 use keyfob_provider_oidc::Oidc;
@@ -140,8 +140,8 @@ impl CredentialProvider for Keycloak {
         }
     }
 
-    async fn revoke(&self, login: &Login) -> Result<(), AuthError> {
-        self.oidc.revoke(login).await
+    async fn revoke(&self, login: &Login, tokens: &[SecretString]) -> Result<(), AuthError> {
+        self.oidc.revoke(login, tokens).await
     }
 
     fn present(&self, token: &AccessToken, login: Option<&Login>) -> Result<Presentation, AuthError> {

@@ -153,7 +153,7 @@ async fn the_device_login_renewal_and_logout_are_the_sdks() {
         assert_eq!(header, "authorization");
         assert_eq!(value.to_str().unwrap().split_once(' ').unwrap().0, theirs);
 
-        provider.revoke(&renewed.login.unwrap()).await.unwrap();
+        provider.revoke(&renewed.login.unwrap(), &[]).await.unwrap();
         let logout = crate::sent(&server, "/revoke");
         assert_eq!(logout.len(), 1);
         assert_same("logout", &logout[0].form, &recorded["logout"]["form"]);

@@ -2,7 +2,7 @@
 
 use keyfob_auth_core::{
     Acquired, AuthError, Context, CredentialProvider as _, ErrorKind, ExposeSecret as _, Login, Scopes,
-    TokenRequest,
+    SecretString, TokenRequest,
 };
 use keyfob_provider_oidc::{Flow, OidcBuilder};
 
@@ -92,7 +92,7 @@ impl Platform {
     }
 
     /// The platform's document names no revocation endpoint, the issuer's may; not every client can reach that.
-    pub(crate) async fn revoke(&self, login: &Login) -> Result<(), AuthError> {
+    pub(crate) async fn revoke(&self, login: &Login, tokens: &[SecretString]) -> Result<(), AuthError> {
         let (Some(issuer), Some(client_id)) = (self.discovery.get("issuer"), self.discovery.get("client_id"))
         else {
             return Ok(());
@@ -100,7 +100,7 @@ impl Platform {
         let Ok(oidc) = self.network.oidc(issuer, client_id).flow(Flow::Device).build(&self.context) else {
             return Ok(());
         };
-        match oidc.revoke(login).await {
+        match oidc.revoke(login, tokens).await {
             Err(error) if nobody_revokes(&error) => Ok(()),
             revoked => revoked,
         }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use keyfob_auth_core::{
     Acquired, AuthError, Context, CredentialProvider, ErrorKind, Identity, Interaction, Keep, Login,
-    LoginRequest, Scopes, TokenRequest,
+    LoginRequest, Scopes, SecretString, TokenRequest,
     registry::{SecretSource, Settings},
 };
 use keyfob_provider_oidc::{Flow, asked_scopes};
@@ -178,7 +178,7 @@ impl Nemo {
         Ok(platform.marked(acquired))
     }
 
-    async fn revoke_at_issuer(&self, login: &Login) -> Result<(), AuthError> {
+    async fn revoke_at_issuer(&self, login: &Login, tokens: &[SecretString]) -> Result<(), AuthError> {
         if login.refresh_token.is_none() {
             return Ok(());
         }
@@ -188,7 +188,7 @@ impl Nemo {
             Err(error) => return Err(error),
         };
         platform.is_of(login)?;
-        platform.revoke(login).await
+        platform.revoke(login, tokens).await
     }
 }
 
@@ -232,8 +232,8 @@ impl CredentialProvider for Nemo {
         acquired.map_err(|error| error.with_provider(PROVIDER))
     }
 
-    async fn revoke(&self, login: &Login) -> Result<(), AuthError> {
-        self.revoke_at_issuer(login).await.map_err(|error| error.with_provider(PROVIDER))
+    async fn revoke(&self, login: &Login, tokens: &[SecretString]) -> Result<(), AuthError> {
+        self.revoke_at_issuer(login, tokens).await.map_err(|error| error.with_provider(PROVIDER))
     }
 
     fn keeps(&self) -> Keep {

@@ -105,7 +105,7 @@ async fn without_authentication_there_is_no_token_and_nothing_is_sent() {
     assert_eq!(acquire(&person, Some(&login)).await.unwrap_err().kind(), ErrorKind::NotConfigured);
     let refused = person.login(&LoginRequest::default(), None, Arc::new(NoInteraction)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NotConfigured);
-    person.revoke(&login).await.unwrap();
+    person.revoke(&login, &[]).await.unwrap();
     assert_eq!(server.requests().len(), discoveries(&server));
 }
 
@@ -229,7 +229,7 @@ async fn a_login_is_not_renewed_at_another_platform() {
     let error = acquire(&other, Some(&login)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LoginRequired);
     assert!(error.to_string().contains(&format!("is for {}", here.issuer())), "{error}");
-    other.revoke(&login).await.unwrap_err();
+    other.revoke(&login, &[]).await.unwrap_err();
     assert_eq!((there.counters().token, there.counters().revocation), (0, 0));
 }
 
@@ -240,7 +240,7 @@ async fn a_logout_revokes_where_the_issuer_says_how() {
             Settings { metadata: metadata.as_object().cloned().unwrap(), ..platform(&oidc(json!({}))) };
         let server = AuthorizationServer::start(settings).await;
         let nemo = build(alice(&server));
-        nemo.revoke(&login_of(&nemo).await).await.unwrap();
+        nemo.revoke(&login_of(&nemo).await, &[]).await.unwrap();
         assert_eq!(server.counters().revocation, revocations);
     }
 }

@@ -185,6 +185,6 @@ async fn a_logout_is_no_failure_where_the_issuer_cannot_be_asked() {
     oidc["issuer"] = "http://idp:8080/realms/x".into();
     let server = AuthorizationServer::start(describing(json!({"auth_enabled": true, "oidc": oidc}))).await;
     let nemo = build(Nemo::builder(server.issuer()));
-    nemo.revoke(&Login::with_refresh_token("fake-nemo-refresh-old")).await.unwrap();
+    nemo.revoke(&Login::with_refresh_token("fake-nemo-refresh-old"), &[]).await.unwrap();
     recording.check(&server, DIFFERENCES);
 }

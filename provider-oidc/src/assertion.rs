@@ -25,6 +25,7 @@ pub enum AssertionAudience {
 }
 
 impl AssertionAudience {
+    #[cfg(feature = "config")]
     pub(crate) const NAMES: [&'static str; 2] = ["issuer", "token_endpoint"];
 }
 

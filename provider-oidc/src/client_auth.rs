@@ -43,6 +43,7 @@ pub enum ClientAuth {
 
 impl ClientAuth {
     /// All of them, in the order of [`Self::NAMES`].
+    #[cfg(any(test, feature = "config"))]
     const ALL: [Self; 8] = [
         Self::None,
         Self::ClientSecretBasic,
@@ -66,6 +67,7 @@ impl ClientAuth {
         "self_signed_tls_client_auth",
     ];
 
+    #[cfg(any(test, feature = "config"))]
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.as_str() == name)
     }

@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use keyfob_auth_core::{AuthError, Context};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use url::form_urlencoded;
 
 use crate::{
@@ -135,7 +135,7 @@ impl Told {
                 if reply.headers.contains_key("dpop-nonce") {
                     self.exchange.received.push(("DPoP-Nonce".into(), "(a nonce for the next proof)".into()));
                 }
-                match json::object::<Map<String, Value>>(&reply.body) {
+                match json::object(&reply.body) {
                     Some(members) => {
                         let is_used =
                             |name: &str| !self.discovers || !reply.is_success() || is_metadata(name);
@@ -356,7 +356,7 @@ fn jwt(text: &str) -> Option<String> {
         "amr",
     ];
     let mut parts = text.split('.');
-    let mut part = || json::object::<Map<String, Value>>(&URL_SAFE_NO_PAD.decode(parts.next()?).ok()?);
+    let mut part = || json::object(&URL_SAFE_NO_PAD.decode(parts.next()?).ok()?);
     let (mut header, mut claims) = (part()?, part()?);
     header.retain(|name, _| matches!(name.as_str(), "alg" | "kid" | "typ" | "x5t" | "x5t#S256"));
     claims.retain(|name, _| CLAIMS.contains(&name.as_str()));

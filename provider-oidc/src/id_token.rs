@@ -261,10 +261,8 @@ impl IdToken {
     /// The claim that must be as in the ID token of the login, and is not (OpenID Connect Core section 12.2).
     fn differs(&self, former: &str) -> Option<&'static str> {
         let former = Parts::split(former).ok()?.claims()?;
-        let mut both = [&self.claims, &former].map(audiences);
-        both.iter_mut().for_each(|audiences| audiences.sort_unstable());
-        let [new, old] = both;
-        if new != old {
+        let [new, old] = [&self.claims, &former].map(audiences);
+        if new.len() != old.len() || !new.iter().all(|audience| old.contains(audience)) {
             return Some("aud");
         }
         ["auth_time", "nonce"].into_iter().find(|name| {

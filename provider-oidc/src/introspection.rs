@@ -81,7 +81,7 @@ pub(crate) fn read(reply: &Reply) -> Result<Introspection, AuthError> {
     if let Some(error) = error_in(reply, &Asked { what, ..Asked::default() }) {
         return Err(error);
     }
-    let Some(members) = json::object::<Map<String, Value>>(&reply.body) else {
+    let Some(members) = json::object(&reply.body) else {
         return Err(reply.error(AuthError::transient(format!("{what}: the server's answer cannot be read"))));
     };
     let Some(active) = members.get("active").and_then(Value::as_bool) else {

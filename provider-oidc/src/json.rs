@@ -5,20 +5,26 @@ use std::{fmt, time::Duration};
 use keyfob_auth_core::SecretString;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error, Visitor},
+    de::{Error as _, MapAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
+use zeroize::Zeroize;
 
 /// The longest time that a number of seconds is taken for: some 136 years. Longer ones mean "for ever".
 const LONGEST: f64 = u32::MAX as f64;
 
 /// The members of a JSON object; `None` if it is anything else.
-///
-/// Serde would fill a struct from a JSON array as well, by position.
-pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii();
-    if bytes.first() == Some(&b'{') { serde_json::from_slice(bytes).ok() } else { None }
+pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    match str::from_utf8(without_mark(bytes)).ok()?.parse() {
+        Ok(Value::Object(members)) => Some(members),
+        _ => None,
+    }
+}
+
+/// Without the byte order mark that some servers begin with.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 /// A text that is not empty.
@@ -48,48 +54,102 @@ pub(crate) fn seconds(value: Option<&Value>) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.min(LONGEST)).ok()
 }
 
-/// A member that is a secret: a text that is not empty, or absent.
-#[derive(Default)]
-pub(crate) struct Secret(pub(crate) Option<SecretString>);
+/// The members of an answer that holds secrets: wiped when this is dropped.
+pub(crate) struct Members(Map<String, Value>);
 
-impl<'de> Deserialize<'de> for Secret {
+impl Members {
+    /// `None` if it is no JSON object, or has a member twice: others may have read the other one.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(without_mark(bytes)).ok()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// Takes a secret out: a text that is not empty, or absent. `None` if it is anything else.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Option<SecretString>> {
+        match self.0.get_mut(name) {
+            None | Some(Value::Null) => Some(None),
+            // Moved: it was made without room to spare.
+            Some(Value::String(text)) => {
+                Some((!text.is_empty()).then(|| SecretString::from(std::mem::take(text))))
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Text;
+        struct Object;
 
-        impl Visitor<'_> for Text {
-            type Value = Secret;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
+                f.write_str("an object")
             }
 
-            // The only copy of its own: `String` would be made with room to spare, and moved.
-            fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
-                Ok(Secret((!text.is_empty()).then(|| SecretString::from(text))))
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<Secret, E> {
-                Ok(Secret(None))
+            fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Members, A::Error> {
+                let mut members = Members(Map::new());
+                while let Some((name, value)) = from.next_entry()? {
+                    if members.0.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member that is there twice"));
+                    }
+                }
+                Ok(members)
             }
         }
 
-        from.deserialize_any(Text)
+        from.deserialize_map(Object)
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(wipe);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use keyfob_auth_core::ExposeSecret as _;
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn only_an_object_is_read() {
-        assert!(object::<Value>(b" {\"a\":1}\n").is_some());
-        assert!(object::<Value>(b"\xef\xbb\xbf{}").is_some(), "a byte order mark");
+        assert!(object(b" {\"a\":1}\n").is_some());
+        assert!(object(b"\xef\xbb\xbf{}").is_some(), "a byte order mark");
         for odd in [&b""[..], b"[]", b"[\"token\"]", b"null", b"\"text\"", b"{", b"<html>", b"{} {}", b"\xff"]
         {
-            assert!(object::<Value>(odd).is_none(), "{odd:?}");
+            assert!(object(odd).is_none(), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_a_text_or_absent() {
+        let mut members = Members::read(br#"{"a":"s3cret","b":"","c":null,"d":7,"e":"\u0073"}"#).unwrap();
+        let mut taken = |name| members.take(name).map(|s| s.map(|s| s.expose_secret().to_owned()));
+        assert_eq!(taken("a"), Some(Some("s3cret".into())));
+        assert_eq!(taken("e"), Some(Some("s".into())));
+        for absent in ["b", "c", "x"] {
+            assert_eq!(taken(absent), Some(None), "{absent}");
+        }
+        assert_eq!(taken("d"), None);
+        for odd in [r#"{"a":"1","a":"2"}"#, r#"{"a":"1","\u0061":"2"}"#, "[]", "\"a\"", "{", "{}{}", ""] {
+            assert!(Members::read(odd.as_bytes()).is_none(), "{odd}");
         }
     }
 

@@ -85,7 +85,7 @@ impl Metadata {
     /// Reads a document; its `issuer` must be the one that was asked for, byte for byte (OpenID Connect Discovery section
     /// 4.3, RFC 8414 section 3.3).
     pub(crate) fn parse(issuer: &str, on_loopback: bool, document: &[u8]) -> Result<Self, AuthError> {
-        let Some(members) = json::object::<Map<String, Value>>(document) else {
+        let Some(members) = json::object(document) else {
             return Err(AuthError::transient(
                 "the metadata document is no JSON object; does something answer in the server's place?",
             ));
@@ -234,7 +234,7 @@ fn judge(issuer: &Issuer, reply: &Reply) -> Result<Result<Metadata, AuthError>, 
     match Metadata::parse(&issuer.text, issuer.url.is_loopback(), &reply.body) {
         Ok(document) => Ok(Ok(document)),
         // A page that answers for every path.
-        Err(error) if json::object::<Value>(&reply.body).is_none() => Ok(Err(reply.error(error))),
+        Err(error) if json::object(&reply.body).is_none() => Ok(Err(reply.error(error))),
         Err(error) => Err(reply.error(error)),
     }
 }

@@ -1,7 +1,6 @@
 //! What an answer says went wrong (RFC 6749 section 5.2), and what that means for who asked.
 
 use keyfob_auth_core::{AuthError, Challenge, ErrorKind};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{http::Reply, json};
@@ -20,22 +19,13 @@ pub(crate) struct Asked<'a> {
     pub(crate) challenge: Option<&'a Challenge>,
 }
 
-#[derive(Deserialize)]
-struct Members {
-    error: Option<Value>,
-    error_description: Option<Value>,
-    error_uri: Option<Value>,
-    /// What a claims challenge of the token endpoint demands of the next sign-in (Microsoft).
-    claims: Option<Value>,
-}
-
 /// The error in an answer, if it is one: by its member `error`, whatever the status, else by its status.
 pub(crate) fn error_in(reply: &Reply, asked: &Asked<'_>) -> Option<AuthError> {
-    let members = json::object::<Members>(&reply.body);
-    let Some(members) = members.filter(|members| members.error.as_ref().is_some_and(is_said)) else {
+    let members = json::object(&reply.body);
+    let Some(members) = members.filter(|members| members.get("error").is_some_and(is_said)) else {
         return (!reply.is_success()).then(|| reply.bare_error(asked.what));
     };
-    let Some(code) = json::text(members.error.as_ref()) else {
+    let Some(code) = json::text(members.get("error")) else {
         // Something of the server's own making: only the status is left to go by.
         return Some(reply.bare_error(asked.what));
     };
@@ -48,15 +38,16 @@ pub(crate) fn error_in(reply: &Reply, asked: &Asked<'_>) -> Option<AuthError> {
         ErrorKind::InteractionRequired => format!("{what}: the server wants a person to sign in again"),
         _ => format!("{what} was refused"),
     };
-    let description = json::text(members.error_description.as_ref()).map(shortened);
+    let description = json::text(members.get("error_description")).map(shortened);
     let mut error = reply.error(AuthError::new(kind, message)).with_oauth(code.clone(), description);
-    if let Some(page) = json::text(members.error_uri.as_ref()).and_then(page) {
+    if let Some(page) = json::text(members.get("error_uri")).and_then(page) {
         error = error.with_oauth_uri(page);
     }
     if kind == ErrorKind::InteractionRequired {
+        // `claims`: what a claims challenge of the token endpoint demands of the next sign-in (Microsoft).
         let mut challenge = asked.challenge.cloned().unwrap_or_default();
         challenge.error = challenge.error.or(Some(code));
-        challenge.claims = json::text(members.claims.as_ref()).map(str::to_owned).or(challenge.claims);
+        challenge.claims = json::text(members.get("claims")).map(str::to_owned).or(challenge.claims);
         error = error.with_challenge(challenge);
     }
     match reply.retry_after {
@@ -72,14 +63,14 @@ pub(crate) fn error_in(reply: &Reply, asked: &Asked<'_>) -> Option<AuthError> {
 
 /// Whether an answer is an error, by its member `error` or its status.
 pub(crate) fn is_error(reply: &Reply) -> bool {
-    let said = || json::object::<Members>(&reply.body)?.error.filter(is_said);
-    !reply.is_success() || said().is_some()
+    let said = || json::object(&reply.body)?.get("error").map(is_said);
+    !reply.is_success() || said() == Some(true)
 }
 
 /// The OAuth error code of an answer, if it has one.
 pub(crate) fn code_of(reply: &Reply) -> Option<String> {
-    let members = json::object::<Members>(&reply.body)?;
-    json::text(members.error.as_ref()).map(shortened)
+    let members = json::object(&reply.body)?;
+    json::text(members.get("error")).map(shortened)
 }
 
 fn kind_of(code: &str, reply: &Reply, asked: &Asked<'_>) -> ErrorKind {

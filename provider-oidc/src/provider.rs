@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use keyfob_auth_core::{
     AccessToken, Acquired, AuthError, Binding, Context, CredentialProvider, Identity, Interaction, Keep,
-    Login, LoginRequest, Presentation, Scopes, TokenRequest, registry::Settings,
+    Login, LoginRequest, Presentation, Scopes, SecretString, TokenRequest,
 };
 
 use crate::{
@@ -52,7 +52,11 @@ impl Oidc {
     ///
     /// # Errors
     /// [`Configuration`](keyfob_auth_core::ErrorKind::Configuration), with the key and its line, for what is wrong.
-    pub fn from_settings(settings: &Settings, context: &Context) -> Result<Self, AuthError> {
+    #[cfg(feature = "config")]
+    pub fn from_settings(
+        settings: &keyfob_auth_core::registry::Settings,
+        context: &Context,
+    ) -> Result<Self, AuthError> {
         Ok(Self::of(Config::from_settings(settings)?, context))
     }
 
@@ -221,8 +225,8 @@ impl CredentialProvider for Oidc {
         self.login_for(request, ui.as_ref()).await.map_err(|error| self.named(error))
     }
 
-    async fn revoke(&self, login: &Login) -> Result<(), AuthError> {
-        self.revoke_login(login).await.map_err(|error| self.named(error))
+    async fn revoke(&self, login: &Login, tokens: &[SecretString]) -> Result<(), AuthError> {
+        self.revoke_login(login, tokens).await.map_err(|error| self.named(error))
     }
 
     fn present(&self, token: &AccessToken, login: Option<&Login>) -> Result<Presentation, AuthError> {

@@ -1,6 +1,6 @@
 //! Revocation (RFC 7009).
 
-use keyfob_auth_core::{AuthError, ExposeSecret, Login, SecretString};
+use keyfob_auth_core::{AuthError, ErrorKind, ExposeSecret, Login, SecretString};
 
 use crate::{
     Oidc,
@@ -10,32 +10,72 @@ use crate::{
 };
 
 impl Oidc {
-    /// Revokes the login's refresh token, and with it, at most servers, the access tokens that came of it (RFC 7009
-    /// section 2.1); ends the person's session where that is configured.
+    /// Revokes the login's refresh token, and the access tokens (RFC 7009 section 2.1); ends the person's session where that is
+    /// configured.
     ///
     /// # Errors
-    /// What of this could not be done, all of it in one. Refused if there was nothing to do: the login holds no refresh
-    /// token, and its access tokens live on.
-    pub(crate) async fn revoke_login(&self, login: &Login) -> Result<(), AuthError> {
-        let revoked = match &login.refresh_token {
+    /// What of this could not be done, all of it in one. Refused if there was nothing to do.
+    pub(crate) async fn revoke_login(&self, login: &Login, tokens: &[SecretString]) -> Result<(), AuthError> {
+        let refresh = match &login.refresh_token {
             Some(token) => Some(self.revoke_token(token, "refresh_token").await),
             None => None,
         };
-        let ended = if self.config.end_session { Some(self.end_session(login).await) } else { None };
-        match (revoked, ended) {
-            (None, None) => Err(AuthError::refused(
-                "there was nothing to revoke: the login holds no refresh token; its access tokens are good until they expire",
-            )),
-            (Some(Err(first)), Some(Err(second))) => {
-                let message = format!("{}; and {second}", first.message());
-                Err(first.with_message(message))
+        let access = match &refresh {
+            // Nobody was there to be told.
+            Some(Err(error)) if error.status().is_none() || error.kind() == ErrorKind::Transient => None,
+            _ => self.revoke_access_tokens(tokens, matches!(refresh, Some(Ok(())))).await,
+        };
+        let session = if self.config.end_session { Some(self.end_session(login).await) } else { None };
+        let (mut done, mut problem) = (Vec::new(), None::<AuthError>);
+        for (what, outcome) in [
+            ("the refresh token was revoked", refresh),
+            ("the access tokens were revoked", access),
+            ("the session at the provider was ended", session),
+        ] {
+            match (outcome, &problem) {
+                (None, _) => {}
+                (Some(Ok(())), _) => done.push(what),
+                (Some(Err(error)), None) => problem = Some(error),
+                (Some(Err(error)), Some(first)) => {
+                    problem = Some(first.clone().with_message(format!("{}; and {error}", first.message())));
+                }
             }
-            (Some(Ok(())), Some(Err(error))) => {
-                let message = format!("the refresh token was revoked, but {}", error.message());
+        }
+        match problem {
+            None if done.is_empty() => Err(AuthError::refused(
+                "there was nothing to revoke: the login holds no refresh token, and no access token is at hand; those that are \
+                 elsewhere are good until they expire",
+            )),
+            None => Ok(()),
+            Some(error) if done.is_empty() => Err(error),
+            Some(error) => {
+                let message = format!("{}, but {}", done.join(" and "), error.message());
                 Err(error.with_message(message))
             }
-            (revoked, ended) => revoked.or(ended).unwrap_or(Ok(())),
         }
+    }
+
+    /// `None` if there are none, or they ended with the refresh token as far as this server ends any.
+    async fn revoke_access_tokens(
+        &self,
+        tokens: &[SecretString],
+        login_is_over: bool,
+    ) -> Option<Result<(), AuthError>> {
+        for token in tokens {
+            match self.revoke_token(token, "access_token").await {
+                Ok(()) => {}
+                Err(error) if login_is_over && error.oauth_error() == Some("unsupported_token_type") => {
+                    tracing::debug!("the server revokes no access tokens; they are good until they expire");
+                    return None;
+                }
+                Err(error) => {
+                    let message =
+                        format!("{} (of an access token, which is good until it expires)", error.message());
+                    return Some(Err(error.with_message(message)));
+                }
+            }
+        }
+        (!tokens.is_empty()).then_some(Ok(()))
     }
 
     /// Ends the person's session at the provider without their browser, where the ID token says which it is (OpenID Connect

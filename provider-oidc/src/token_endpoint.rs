@@ -6,7 +6,6 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use keyfob_auth_core::{
     AccessToken, AuthError, Binding, Challenge, ExposeSecret, Lifetime, Scopes, SecretString,
 };
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -15,7 +14,7 @@ use crate::{
     Oidc,
     binding::BindingKey,
     http::{Form, Reply},
-    json::{self, Secret},
+    json::{self, Members},
     metadata::Which,
     oauth_error::{Asked, error_in},
 };
@@ -135,39 +134,27 @@ impl Oidc {
     }
 }
 
-#[derive(Deserialize)]
-struct Members {
-    #[serde(default)]
-    access_token: Secret,
-    #[serde(default)]
-    refresh_token: Secret,
-    #[serde(default)]
-    id_token: Secret,
-    token_type: Option<Value>,
-    expires_in: Option<Value>,
-    scope: Option<Value>,
-    issued_token_type: Option<Value>,
-    refresh_in: Option<Value>,
-    refresh_expires_in: Option<Value>,
-    refresh_token_expires_in: Option<Value>,
-}
-
 /// Reads an answer: by its `error` first, then its status, then as tokens.
 pub(crate) fn read(reply: &Reply, asked: &Asked<'_>, key: Option<&BindingKey>) -> Result<Answer, AuthError> {
     if let Some(error) = error_in(reply, asked) {
         return Err(error);
     }
     let what = asked.what;
-    let Some(members) = json::object::<Members>(&reply.body) else {
+    let secrets = Members::read(&reply.body).and_then(|mut members| {
+        let [access, refresh, id] =
+            ["access_token", "refresh_token", "id_token"].map(|name| members.take(name));
+        Some((members, access?, refresh?, id?))
+    });
+    let Some((members, access_token, refresh_token, id_token)) = secrets else {
         let found = if reply.body.trim_ascii().is_empty() { "is empty" } else { "cannot be read" };
         let error = AuthError::transient(format!("{what}: the server's answer {found}"));
         return Err(reply.error(error.with_answer_lost()));
     };
     let refuse = |why: &str| Err(reply.error(AuthError::refused(format!("{what}: {why}"))));
-    let Some(secret) = members.access_token.0 else {
+    let Some(secret) = access_token else {
         return refuse("the server's answer holds no access token");
     };
-    let kind = match &members.token_type {
+    let kind = match members.get("token_type") {
         None | Some(Value::Null) => "",
         Some(Value::String(kind)) => kind,
         Some(_) => return refuse("the token's type cannot be read"),
@@ -192,23 +179,23 @@ pub(crate) fn read(reply: &Reply, asked: &Asked<'_>, key: Option<&BindingKey>) -
     if let Some(key) = key {
         access = access.with_binding(Binding::Dpop(key.thumbprint()));
     }
-    if let Some(life) = json::seconds(members.expires_in.as_ref()) {
+    if let Some(life) = json::seconds(members.get("expires_in")) {
         access = access.with_lifetime(Lifetime::In(life));
     }
-    if let Some(after) = json::seconds(members.refresh_in.as_ref()) {
+    if let Some(after) = json::seconds(members.get("refresh_in")) {
         access = access.with_refresh_in(after);
     }
-    if let Some(scopes) = scopes(members.scope.as_ref()) {
+    if let Some(scopes) = scopes(members.get("scope")) {
         access = access.with_scopes(scopes);
     }
     Ok(Answer {
         access,
-        refresh_token: members.refresh_token.0,
+        refresh_token,
         // Keycloak's name, and GitHub's and Google's. Zero is "never" (offline tokens).
-        refresh_expires_in: json::seconds(members.refresh_expires_in.as_ref())
-            .or_else(|| json::seconds(members.refresh_token_expires_in.as_ref())),
-        id_token: members.id_token.0,
-        issued_token_type: json::text(members.issued_token_type.as_ref()).map(str::to_owned),
+        refresh_expires_in: json::seconds(members.get("refresh_expires_in"))
+            .or_else(|| json::seconds(members.get("refresh_token_expires_in"))),
+        id_token,
+        issued_token_type: json::text(members.get("issued_token_type")).map(str::to_owned),
     })
 }
 
@@ -217,8 +204,8 @@ pub(crate) fn read(reply: &Reply, asked: &Asked<'_>, key: Option<&BindingKey>) -
 fn confirmed(token: &AccessToken) -> Option<String> {
     let claims =
         token.secret().expose_secret().split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-    let claims = claims.map(Zeroizing::new).and_then(|claims| json::object::<Value>(&claims));
-    claims?.pointer("/cnf/x5t#S256")?.as_str().map(str::to_owned)
+    let claims = claims.map(Zeroizing::new).and_then(|claims| json::object(&claims));
+    claims?.get("cnf")?.get("x5t#S256")?.as_str().map(str::to_owned)
 }
 
 /// The granted scopes: a list with spaces between, as the standard has it, or a JSON array.

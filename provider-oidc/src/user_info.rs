@@ -70,7 +70,7 @@ pub(crate) fn read(reply: &Reply) -> Result<Map<String, Value>, AuthError> {
         return Err(error);
     }
     let refuse = |why: &str| Err(reply.error(AuthError::refused(format!("{what}: {why}"))));
-    let Some(claims) = json::object::<Map<String, Value>>(&reply.body) else {
+    let Some(claims) = json::object(&reply.body) else {
         // A signed answer is a JWT (OpenID Connect Core section 5.3.2).
         return refuse("the server's answer is no JSON object; is it set to sign or encrypt it?");
     };

@@ -90,7 +90,7 @@ async fn rfc9700_4_3_2_no_token_is_in_any_url() {
     let counters = server.counters();
     let ended = (counters.revocation, counters.end_session);
     assert_eq!((counters.token, counters.introspection, counters.user_info, counters.api), (2, 1, 1, 1));
-    assert_eq!(ended, (2, 1));
+    assert_eq!(ended, (3, 1));
     let secrets = [first.secret(), token.secret()].map(str::to_owned);
     let kept = [login.refresh_token.unwrap(), login.id_token.unwrap()];
     let kept = kept.map(|secret| secret.expose_secret().to_owned());

@@ -59,7 +59,7 @@ async fn a_secret_that_a_server_says_again_is_in_no_error_and_nothing_that_is_to
             "revocation",
             Endpoint::Revocation,
             device(&server),
-            Box::new(|it| Box::pin(async move { it.revoke(&login()).await.unwrap_err() })),
+            Box::new(|it| Box::pin(async move { it.revoke(&login(), &[]).await.unwrap_err() })),
         ),
         (
             "introspection",

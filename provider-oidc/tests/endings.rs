@@ -22,7 +22,7 @@ async fn logged_in(server: &AuthorizationServer) -> (Oidc, Login) {
 async fn rp_initiated_logout_2_the_id_token_is_posted_and_in_no_url() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let (provider, login) = logged_in(&server).await;
-    provider.revoke(&login).await.unwrap();
+    provider.revoke(&login, &[]).await.unwrap();
     assert_eq!((server.counters().revocation, server.counters().end_session), (1, 1));
     let sent = last(&server, "/end_session");
     let hint = login.id_token.as_ref().unwrap().expose_secret();
@@ -45,7 +45,7 @@ async fn what_could_not_be_done_is_said_whichever_it_is() {
         for (endpoint, fault) in faults {
             server.faults().push(endpoint, fault);
         }
-        let error = provider.revoke(&login).await.unwrap_err();
+        let error = provider.revoke(&login, &[]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
         for part in said {
             assert!(error.to_string().contains(part), "{part}: {error}");
@@ -59,9 +59,9 @@ async fn without_a_refresh_token_the_session_is_what_can_be_ended() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let (provider, login) = logged_in(&server).await;
     let login = Login { refresh_token: None, ..login };
-    provider.revoke(&login).await.unwrap();
+    provider.revoke(&login, &[]).await.unwrap();
     assert_eq!((server.counters().revocation, server.counters().end_session), (0, 1));
-    let error = build(device(&server)).revoke(&login).await.unwrap_err();
+    let error = build(device(&server)).revoke(&login, &[]).await.unwrap_err();
     assert!(error.message().contains("nothing to revoke"), "{error}");
     assert_eq!(server.requests().len(), 1, "the logout before");
 }

@@ -238,7 +238,7 @@ async fn a_persons_flows() {
     secrets.push(acquired.access.secret().expose_secret().to_owned());
     let (renewed, login) = acquire(&provider, Some(&login)).await;
     secrets.extend(renewed);
-    provider.revoke(&login.unwrap()).await.unwrap();
+    provider.revoke(&login.unwrap(), &[]).await.unwrap();
     let poll = "Token request, grant urn:ietf:params:oauth:grant-type:device_code (RFC 8628 section 3.4)";
     let refresh = "Token request, grant refresh_token (RFC 6749 section 6)";
     let begun = vec![DISCOVERY, "Device authorization request (RFC 8628 section 3.1)", poll, poll];

@@ -151,6 +151,6 @@ async fn a_logout_without_the_browser_ends_the_sso_session() {
     let login = provider.oidc().finish(pending, &sign_in(&server, &url).await).await.unwrap().login.unwrap();
     assert_eq!(server.session_count("alice").await.unwrap(), 1);
     // Without the refresh token, whose revocation would end it too.
-    provider.revoke(&Login { refresh_token: None, ..login }).await.unwrap();
+    provider.revoke(&Login { refresh_token: None, ..login }, &[]).await.unwrap();
     assert_eq!(server.session_count("alice").await.unwrap(), 0);
 }

@@ -91,7 +91,7 @@ fn claims(text: &str) -> Option<String> {
         Ok(bytes) => String::from_utf8(bytes).ok()?,
         Err(_) => text.to_owned(),
     };
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json).ok().map(|_| json)
+    json.parse::<serde_json::Value>().is_ok_and(|claims| claims.is_object()).then_some(json)
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! Where exchanges run: on a runtime that outlives the caller's.
 
-use std::{fmt, future::Future, sync::OnceLock};
+use std::{fmt, future::Future, pin::Pin, sync::OnceLock};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     AuthError,
-    sync::{Builder, Handle, Runtime},
+    sync::{Builder, Handle, JoinHandle, Runtime},
 };
+
+/// In a box, so that one kind of task is compiled, whatever it runs.
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A runtime of keyfob's own, made when first needed, or the application's.
 pub(crate) struct Executor {
@@ -27,14 +30,27 @@ impl Executor {
         let handle = self.handle()?;
         self.tasks.send_modify(|n| *n += 1);
         let counted = Counted(self.tasks.clone());
-        handle.spawn(async move {
+        let work: Work = Box::pin(async move {
             let _counted = counted;
             task.await;
         });
+        handle.spawn(work);
         Ok(())
     }
 
-    pub(crate) fn handle(&self) -> Result<&Handle, AuthError> {
+    /// Spawns a task that nobody waits for at the end. Its result does not come if it panics.
+    pub(crate) fn task<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<(JoinHandle<()>, oneshot::Receiver<T>), AuthError> {
+        let (done, result) = oneshot::channel();
+        let work: Work = Box::pin(async move {
+            let _ = done.send(task.await);
+        });
+        Ok((self.handle()?.spawn(work), result))
+    }
+
+    fn handle(&self) -> Result<&Handle, AuthError> {
         if let Some(given) = &self.given {
             return Ok(given);
         }

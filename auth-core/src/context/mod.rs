@@ -22,7 +22,7 @@ use crate::{
     AuthError, Clock,
     session::Engine,
     store::{LoginKey, TokenStore},
-    sync::{Handle, Mutex, MutexGuard, sleep},
+    sync::{Handle, JoinHandle, Mutex, MutexGuard, sleep},
 };
 
 /// What sessions share: where exchanges run, the clock, limits, the live sessions, and what protocol crates keep once for
@@ -190,13 +190,25 @@ impl Context {
         &self,
         make: impl FnOnce() -> Result<T, AuthError>,
     ) -> Result<Arc<T>, AuthError> {
+        let mut make = Some(make);
+        let found = self.shared_any(TypeId::of::<T>(), &mut || match make.take() {
+            Some(make) => Ok(Arc::new(make()?)),
+            None => Err(AuthError::configuration("it was made before")),
+        })?;
+        found.downcast().map_err(|_| AuthError::configuration("it is of another type"))
+    }
+
+    fn shared_any(
+        &self,
+        id: TypeId,
+        make: &mut dyn FnMut() -> Result<Arc<dyn Any + Send + Sync>, AuthError>,
+    ) -> Result<Arc<dyn Any + Send + Sync>, AuthError> {
         let mut shared = lock(&self.0.shared);
-        let found = shared.get(&TypeId::of::<T>()).cloned().and_then(|any| any.downcast::<T>().ok());
-        if let Some(found) = found {
-            return Ok(found);
+        if let Some(found) = shared.get(&id) {
+            return Ok(Arc::clone(found));
         }
-        let made = Arc::new(make()?);
-        shared.insert(TypeId::of::<T>(), Arc::clone(&made) as _);
+        let made = make()?;
+        shared.insert(id, Arc::clone(&made));
         Ok(made)
     }
 
@@ -231,15 +243,14 @@ impl Context {
         if self.0.executor.is_idle() {
             return true;
         }
-        let Ok(handle) = self.0.executor.handle() else { return true };
         let (_alive, gone) = oneshot::channel::<()>();
-        let (late, timer) = oneshot::channel();
-        handle.spawn(async move {
+        let late = async move {
             tokio::select! {
-                () = sleep(deadline) => { let _ = late.send(()); }
+                () = sleep(deadline) => {}
                 _ = gone => {}
             }
-        });
+        };
+        let Ok((_, timer)) = self.task(late) else { return true };
         tokio::select! {
             biased;
             () = self.0.executor.idle() => true,
@@ -256,8 +267,11 @@ impl Context {
         self.0.executor.spawn(task)
     }
 
-    pub(crate) fn handle(&self) -> Result<&Handle, AuthError> {
-        self.0.executor.handle()
+    pub(crate) fn task<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<(JoinHandle<()>, oneshot::Receiver<T>), AuthError> {
+        self.0.executor.task(task)
     }
 
     /// The live engine of this key, or the one that `make` makes.

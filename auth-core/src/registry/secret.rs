@@ -5,12 +5,14 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read as _},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{io::AsyncReadExt as _, process::Command};
+use tokio::sync::oneshot;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::AuthError;
@@ -116,7 +118,7 @@ impl SecretSource {
         };
         let mut command = Command::new(program);
         // What it writes to stderr is not shown: asking for a token never prints.
-        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
         command.stdout(Stdio::piped()).envs(variables.iter().copied());
         let (printed, status) = tokio::time::timeout(COMMAND_DEADLINE, output(command))
             .await
@@ -161,16 +163,59 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a program prints, and how it ended; of one that prints more than any secret has, so much, and it is ended.
+/// What a program prints, and how it ended; of one that prints more than any secret has, so much. It is killed when nobody
+/// waits for it any more.
 async fn output(mut command: Command) -> io::Result<(Vec<u8>, Option<ExitStatus>)> {
     let mut child = command.spawn()?;
-    let mut printed = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(LARGEST as u64 + 1).read_to_end(&mut printed).await?;
+    let stdout = child.stdout.take();
+    let running = Running(Arc::new(Mutex::new(child)));
+    let (done, ended) = oneshot::channel();
+    let program = Running(Arc::clone(&running.0));
+    // Not one of the runtime's: its end would wait for the program's.
+    thread::Builder::new().name("keyfob-command".into()).spawn(move || {
+        let _ = done.send(program.output(stdout));
+    })?;
+    ended.await.unwrap_or_else(|_| Err(io::Error::other("the thread that reads from it ended")))
+}
+
+/// A program that is killed when this is dropped.
+struct Running(Arc<Mutex<Child>>);
+
+impl Running {
+    fn output(&self, stdout: Option<ChildStdout>) -> io::Result<(Vec<u8>, Option<ExitStatus>)> {
+        /// How often is looked for the end of a program that prints no more.
+        const STEP: Duration = Duration::from_millis(2);
+        let mut printed = Vec::new();
+        if let Some(stdout) = stdout {
+            stdout.take(LARGEST as u64 + 1).read_to_end(&mut printed)?;
+        }
+        let too_much = printed.len() > LARGEST;
+        if too_much {
+            self.kill();
+        }
+        loop {
+            // Not for longer: whoever kills it must have its turn.
+            if let Some(status) = self.child().try_wait()? {
+                return Ok((printed, (!too_much).then_some(status)));
+            }
+            thread::sleep(STEP);
+        }
     }
-    // Dropped, it is killed.
-    let status = if printed.len() > LARGEST { None } else { Some(child.wait().await?) };
-    Ok((printed, status))
+
+    /// Nothing is done to one that has ended.
+    fn kill(&self) {
+        let _ = self.child().kill();
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 impl fmt::Display for SecretSource {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
@@ -85,12 +86,10 @@ impl Engine {
         self.prove_writable().await.map_err(not_begun)?;
         let provider = Arc::clone(&self.provider);
         // A task of its own, so that a panic stays there; aborted with this call.
-        let task = self
-            .context
-            .handle()?
-            .spawn(async move { provider.login(&request, previous.as_ref(), ui).await });
-        let mut task = AbortOnDrop(task);
-        match (&mut task.0).await {
+        let (task, result) =
+            self.context.task(async move { provider.login(&request, previous.as_ref(), ui).await })?;
+        let _task = AbortOnDrop(task);
+        match result.await {
             Ok(result) => result.map_err(|error| self.named(error)),
             Err(_) => Err(AuthError::transient("the provider panicked; that is a bug in it")),
         }
@@ -102,7 +101,7 @@ impl Engine {
         let TryLease::Held(lease) = self.in_time(self.store.try_lease(&self.key)).await? else {
             return Ok(());
         };
-        let room = self.in_time(lease.reserve(Record::default().room_for_answer()?)).await;
+        let room = self.in_time(lease.reserve(Record::default().room_for_answer())).await;
         let release = async {
             lease.release().await;
             Ok(())
@@ -212,6 +211,7 @@ impl Engine {
 
     async fn forget_and_revoke(self: &Arc<Self>) -> Result<LogoutReport, AuthError> {
         let changing = self.change.lock().await;
+        let at_hand = self.tokens_at_hand();
         self.forget(None);
         let unsaved = self.drop_unsaved().await;
         let stored = self.remove().await;
@@ -227,10 +227,12 @@ impl Engine {
             }
         };
         report.was_logged_in = stored.is_some() || unsaved.is_some();
+        let kept = stored.as_ref().map_or_else(Vec::new, |record| record.good_tokens(self.clock.wall()));
         let login: Option<Login> = unsaved.or_else(|| stored.and_then(|record| record.login));
         if let Some(login) = login {
             let provider = Arc::clone(&self.provider);
-            match guarded(self, async move { provider.revoke(&login).await }).await {
+            let tokens = together(at_hand, kept);
+            match guarded(self, async move { provider.revoke(&login, &tokens).await }).await {
                 Ok(()) => report.revoked = true,
                 Err(error) => report.problems.push(self.named(error)),
             }
@@ -238,6 +240,16 @@ impl Engine {
         tracing::info!(revoked = report.revoked, "logged out");
         self.events.announce(Event::LoggedOut);
         Ok(report)
+    }
+
+    /// The access tokens in memory that are valid.
+    fn tokens_at_hand(&self) -> Vec<SecretString> {
+        let now = self.clock.now();
+        self.all_slots()
+            .iter()
+            .filter_map(|slot| slot.token(now))
+            .map(|token| token.secret().into())
+            .collect()
     }
 
     /// Removes the record, whatever is written meanwhile: a logout wins over a renewal. Gives what was there last.
@@ -282,6 +294,16 @@ impl Engine {
     }
 }
 
+/// Each once.
+fn together(mut some: Vec<SecretString>, more: Vec<SecretString>) -> Vec<SecretString> {
+    for token in more {
+        if some.iter().all(|other| other.expose_secret() != token.expose_secret()) {
+            some.push(token);
+        }
+    }
+    some
+}
+
 /// Why nobody is sent to sign in.
 fn not_begun(error: StoreError) -> AuthError {
     let error = AuthError::from(error);
@@ -289,9 +311,9 @@ fn not_begun(error: StoreError) -> AuthError {
     error.with_message(message)
 }
 
-struct AbortOnDrop<T>(JoinHandle<T>);
+struct AbortOnDrop(JoinHandle<()>);
 
-impl<T> Drop for AbortOnDrop<T> {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -49,7 +49,7 @@ impl Exchange {
             }
         }
         if let Some(held) = lease.lease() {
-            let room = record.room_for_answer()?;
+            let room = record.room_for_answer();
             engine.in_time(held.reserve(room)).await.map_err(|e| stopped(e.into()))?;
         }
         Ok(Announced::Noted(version))
@@ -182,7 +182,7 @@ impl Engine {
             return;
         }
         let provider = Arc::clone(&self.provider);
-        if let Err(error) = guarded(self, async move { provider.revoke(&login).await }).await {
+        if let Err(error) = guarded(self, async move { provider.revoke(&login, &[]).await }).await {
             tracing::warn!(%error, "a login renewed during its logout could not be revoked");
         }
     }
@@ -213,8 +213,8 @@ pub(crate) async fn guarded<T: Send + 'static>(
     call: impl Future<Output = Result<T, AuthError>> + Send + 'static,
 ) -> Result<T, AuthError> {
     let limit = engine.context.limits().exchange;
-    let mut task = engine.context.handle()?.spawn(call);
-    match timeout(limit, &mut task).await {
+    let (task, result) = engine.context.task(call)?;
+    match timeout(limit, result).await {
         Ok(Ok(result)) => result,
         // Perhaps after the server had acted.
         Ok(Err(_)) => {

@@ -56,7 +56,7 @@ impl Engine {
         let Some(ttl) = held.lease().and_then(Lease::ttl) else { return Ok(()) };
         let held: Weak<HeldLease> = Arc::downgrade(held);
         let engine = Arc::clone(self);
-        self.context.handle()?.spawn(async move {
+        self.context.task(async move {
             loop {
                 sleep((ttl / 3).max(SHORTEST)).await;
                 let Some(held) = held.upgrade() else { return };
@@ -68,7 +68,7 @@ impl Engine {
                 // Its holder may have left meanwhile.
                 engine.release(held).await;
             }
-        });
+        })?;
         Ok(())
     }
 

@@ -23,7 +23,6 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use tokio::sync::oneshot;
 
 pub(crate) use self::engine::Engine;
 pub use self::{
@@ -260,11 +259,7 @@ impl Session {
         if let Some(token) = self.cached() {
             return Ok(token);
         }
-        let (late, timer) = oneshot::channel();
-        let alarm = self.context().handle()?.spawn(async move {
-            sleep(deadline).await;
-            let _: Result<(), ()> = late.send(());
-        });
+        let (alarm, timer) = self.context().task(async move { sleep(deadline).await })?;
         let outcome = tokio::select! {
             biased;
             outcome = self.token() => outcome,

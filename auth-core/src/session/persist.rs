@@ -141,7 +141,7 @@ impl Engine {
         // Without threads nobody would be here.
         if why == StoreErrorKind::Denied {
             // Somebody has to mend it: who drains the context before it exits does not wait for that.
-            let _ = self.context.handle().map(|handle| handle.spawn(saver));
+            let _ = self.context.task(saver);
         } else {
             let _ = self.context.spawn(saver);
         }

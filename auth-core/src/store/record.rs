@@ -66,6 +66,12 @@ impl Record {
         }
     }
 
+    /// The access tokens that have not expired, the newest first.
+    pub(crate) fn good_tokens(&self, now: SystemTime) -> Vec<SecretString> {
+        let good = |token: &&StoredToken| token.expires_at.is_none_or(|end| now < end);
+        self.tokens.iter().rev().filter(good).map(|token| token.secret.clone()).collect()
+    }
+
     /// Drops the tokens that this says to drop.
     pub fn retain_tokens(&mut self, keep: impl FnMut(&StoredToken) -> bool) {
         self.tokens.retain(keep);
@@ -75,6 +81,7 @@ impl Record {
     ///
     /// # Errors
     /// Never for a record made by this crate.
+    #[inline]
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         write_json(self)
     }
@@ -83,6 +90,7 @@ impl Record {
     ///
     /// # Errors
     /// [`StoreErrorKind::Corrupt`], without a word of the content.
+    #[inline]
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
         read_json(bytes)
     }
@@ -93,9 +101,16 @@ impl Record {
     }
 
     /// About how many bytes a renewed record of this one may take: what is reserved before a refresh token is spent.
-    pub(crate) fn room_for_answer(&self) -> Result<u64, StoreError> {
-        let now = self.to_bytes()?.len() as u64;
-        Ok((now * 2).max(32 * 1024))
+    pub(crate) fn room_for_answer(&self) -> u64 {
+        /// What surrounds a secret: its times, scopes and names.
+        const AROUND: usize = 1024;
+        let login = self.login.iter().flat_map(|login| {
+            let own = [&login.refresh_token, &login.id_token, &login.binding_key];
+            own.into_iter().flatten().chain(login.fields.values())
+        });
+        let secrets = login.chain(self.tokens.iter().map(|token| &token.secret));
+        let now: usize = secrets.map(|secret| AROUND + secret.expose_secret().len()).sum();
+        (now as u64 * 2).max(32 * 1024)
     }
 }
 
@@ -111,6 +126,7 @@ impl Record {
     ///
     /// # Errors
     /// Never for a record made by this crate.
+    #[inline]
     pub fn to_keyed_bytes(&self, key: &LoginKey) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         write_json(&Keyed { key, record: self })
     }
@@ -119,6 +135,7 @@ impl Record {
     ///
     /// # Errors
     /// [`StoreErrorKind::Corrupt`], without a word of the content.
+    #[inline]
     pub fn from_keyed_bytes(bytes: &[u8]) -> Result<(LoginKey, Self), StoreError> {
         let keyed: Keyed<LoginKey, Self> = read_json(bytes)?;
         Ok((keyed.key, keyed.record))

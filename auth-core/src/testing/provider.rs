@@ -242,7 +242,7 @@ pub async fn an_unknown_refresh_token_is_rejected_or_not_used(
 /// Revoking what the server does not know, or nothing at all, ends; whatever comes of it, no token is shown.
 pub async fn revoking_an_unknown_login_ends(provider: &dyn CredentialProvider) {
     for login in [Login::default(), Login::with_refresh_token(UNKNOWN)] {
-        if let Err(error) = in_time("revoke()", provider.revoke(&login)).await {
+        if let Err(error) = in_time("revoke()", provider.revoke(&login, &[])).await {
             hides("the error of revoke()", &printed(&error), &[UNKNOWN]);
         }
     }

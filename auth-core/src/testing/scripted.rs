@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Notify;
 
 use crate::{
@@ -83,6 +83,8 @@ struct Script {
     gated: bool,
     /// The refresh token that is valid now; `None` after a reuse, a revocation or a log-out.
     refresh: Option<String>,
+    /// The access tokens of the last revocation.
+    revoked: Vec<String>,
     issued: usize,
     account: Option<Account>,
     rotate: bool,
@@ -225,6 +227,11 @@ impl ScriptedProvider {
         self.server.revocations.load(Ordering::SeqCst)
     }
 
+    /// The access tokens that the last `revoke` named.
+    pub fn revoked_tokens(&self) -> Vec<String> {
+        self.script().revoked.clone()
+    }
+
     /// How often a spent refresh token came.
     pub fn reuses(&self) -> usize {
         self.server.reuses.load(Ordering::SeqCst)
@@ -344,9 +351,10 @@ impl CredentialProvider for ScriptedProvider {
         }
     }
 
-    async fn revoke(&self, login: &Login) -> Result<(), AuthError> {
+    async fn revoke(&self, login: &Login, tokens: &[SecretString]) -> Result<(), AuthError> {
         self.server.revocations.fetch_add(1, Ordering::SeqCst);
         let mut script = self.script();
+        script.revoked = tokens.iter().map(|token| token.expose_secret().to_owned()).collect();
         if login.refresh_token.as_ref().map(|token| token.expose_secret()) == script.refresh.as_deref() {
             script.refresh = None;
         }

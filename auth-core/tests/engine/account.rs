@@ -65,10 +65,26 @@ async fn rfc7009_2_a_logout_forgets_the_access_token_here_and_revokes() {
     let report = world.session.logout().await.unwrap();
     assert!(report.was_logged_in && report.revoked && report.problems.is_empty());
     assert_eq!(world.provider.revocations(), 1);
+    assert_eq!(world.provider.revoked_tokens(), ["access-1"], "of memory and of the store, once");
     assert!(world.session.cached().is_none());
     assert_eq!(world.session.token().await.unwrap_err().kind(), ErrorKind::LoginRequired);
     let again = world.session.logout().await.unwrap();
     assert!(!again.was_logged_in && again.problems.is_empty());
+    assert_eq!(world.provider.revocations(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc7009_2_1_a_logout_revokes_every_access_token_that_is_still_good() {
+    let world = World::logged_in(ScriptedProvider::attended()).await;
+    world.session.for_scopes(["first"]).token().await.unwrap();
+    world.clock.advance(s(601));
+    for scope in ["second", "third"] {
+        world.session.for_scopes([scope]).token().await.unwrap();
+    }
+    // Another process has none of them in memory.
+    let neighbour = world.neighbour();
+    assert!(neighbour.session.logout().await.unwrap().revoked);
+    assert_eq!(world.provider.revoked_tokens(), ["access-4", "access-3"], "the newest first, no expired one");
     assert_eq!(world.provider.revocations(), 1);
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn read(text: &str) -> Result<Answer, AuthError> {
 }
 
 /// The `state` of an answer, if it has one and no other.
+#[cfg(any(test, feature = "browser"))]
 pub(crate) fn state_of(answer: &SecretString) -> Option<String> {
     let text = answer.expose_secret();
     if text.len() > LONGEST {

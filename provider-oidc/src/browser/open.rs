@@ -6,7 +6,6 @@ use super::surroundings::Surroundings;
 
 /// Opens the URL in a browser, in a thread of its own: some browsers keep who starts them waiting. Tells what went wrong, if
 /// anything does while the login waits; the browser stays open whatever becomes of the login.
-#[cfg(feature = "browser")]
 pub(super) fn open(url: &str, surroundings: &Surroundings) -> oneshot::Receiver<String> {
     let (tell, problem) = oneshot::channel();
     if !surroundings.can_open() {
@@ -32,14 +31,7 @@ pub(super) fn open(url: &str, surroundings: &Surroundings) -> oneshot::Receiver<
     problem
 }
 
-/// Nothing in a build without the feature `browser`.
-#[cfg(not(feature = "browser"))]
-pub(super) fn open(_: &str, _: &Surroundings) -> oneshot::Receiver<String> {
-    oneshot::channel().1
-}
-
 /// The program that `BROWSER` names.
-#[cfg(feature = "browser")]
 mod named {
     use std::{
         ffi::{OsStr, OsString},

@@ -1,10 +1,36 @@
 //! The pages that a browser shows in the end.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use keyfob_auth_core::AuthError;
 
-use super::Page;
+/// The page that the browser shows when a login has ended.
+///
+/// It is sent with a Content Security Policy that allows inline styles and `data:` images, and nothing from elsewhere.
+///
+/// # Examples
+/// ```
+/// use keyfob_auth_core::AuthError;
+/// use keyfob_provider_oidc::browser::{Page, escape_html};
+///
+/// #[derive(Debug)]
+/// struct Plain;
+///
+/// impl Page for Plain {
+///     fn render(&self, outcome: Result<(), &AuthError>) -> String {
+///         let text = match outcome {
+///             Ok(()) => "Welcome.".to_owned(),
+///             Err(error) => escape_html(error.message()),
+///         };
+///         format!("<!doctype html><html lang=\"en\"><title>Example</title><p role=\"status\">{text}</p></html>")
+///     }
+/// }
+/// ```
+pub trait Page: fmt::Debug + Send + Sync {
+    /// A whole HTML document. `outcome` is what came of the login; nothing of it may be put into the page
+    /// [unescaped](escape_html). Called on the context's executor: it must not block.
+    fn render(&self, outcome: Result<(), &AuthError>) -> String;
+}
 
 /// keyfob's own page: in one piece, without scripts, light or dark as the person has it.
 #[derive(Clone, Copy, Debug, Default)]

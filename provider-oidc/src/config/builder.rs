@@ -55,6 +55,7 @@ pub struct OidcBuilder {
     pub(super) acr_values: Option<String>,
     pub(super) max_age: Option<Duration>,
     pub(super) ui_locales: Option<String>,
+    #[cfg(feature = "browser")]
     pub(super) page: Option<Arc<dyn crate::browser::Page>>,
     pub(super) open_browser: bool,
     pub(super) login_timeout: Option<Duration>,
@@ -110,6 +111,7 @@ impl OidcBuilder {
             acr_values: None,
             max_age: None,
             ui_locales: None,
+            #[cfg(feature = "browser")]
             page: None,
             open_browser: true,
             login_timeout: None,
@@ -427,6 +429,7 @@ impl OidcBuilder {
     }
 
     /// The page that the browser shows in the end, in the place of keyfob's own.
+    #[cfg(feature = "browser")]
     pub fn page(mut self, page: Arc<dyn crate::browser::Page>) -> Self {
         self.page = Some(page);
         self

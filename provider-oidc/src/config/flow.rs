@@ -22,6 +22,7 @@ pub enum Flow {
 }
 
 impl Flow {
+    #[cfg(any(test, feature = "config"))]
     const ALL: [Self; 7] = [
         Self::Browser,
         Self::Device,
@@ -35,6 +36,7 @@ impl Flow {
     pub(crate) const NAMES: [&'static str; 7] =
         ["browser", "device", "auto", "client_credentials", "password", "jwt_bearer", "token_exchange"];
 
+    #[cfg(any(test, feature = "config"))]
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|flow| flow.as_str() == name)
     }

@@ -3,12 +3,15 @@
 mod builder;
 mod flow;
 mod network;
+#[cfg_attr(not(feature = "browser"), expect(dead_code, reason = "for who listens there"))]
 mod redirect;
 mod response_mode;
+#[cfg(feature = "config")]
 mod settings;
 mod tenant;
-#[cfg(test)]
+#[cfg(all(test, feature = "browser", feature = "config"))]
 mod tests;
+#[cfg(feature = "config")]
 mod uses;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -68,6 +71,7 @@ const RESERVED: [&str; 36] = [
 ];
 
 /// How long a person may take to sign in with a browser.
+#[cfg(feature = "browser")]
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The URN of an access token (RFC 8693 section 3).
@@ -144,9 +148,12 @@ pub(crate) struct Browser {
     pub(crate) acr_values: Option<String>,
     pub(crate) max_age: Option<Duration>,
     pub(crate) ui_locales: Option<String>,
+    #[cfg(feature = "browser")]
     pub(crate) page: Option<Arc<dyn crate::browser::Page>>,
+    #[cfg(feature = "browser")]
     pub(crate) open_browser: bool,
     /// How long the person may take.
+    #[cfg(feature = "browser")]
     pub(crate) login_timeout: Duration,
 }
 
@@ -267,8 +274,11 @@ impl Config {
                 acr_values: builder.acr_values,
                 max_age: builder.max_age,
                 ui_locales: builder.ui_locales,
+                #[cfg(feature = "browser")]
                 page: builder.page,
+                #[cfg(feature = "browser")]
                 open_browser: builder.open_browser,
+                #[cfg(feature = "browser")]
                 login_timeout: builder.login_timeout.unwrap_or(LOGIN_TIMEOUT),
             },
             username: builder.username,

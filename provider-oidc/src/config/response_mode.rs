@@ -14,6 +14,7 @@ pub enum ResponseMode {
 impl ResponseMode {
     pub(crate) const NAMES: [&'static str; 2] = ["query", "form_post"];
 
+    #[cfg(feature = "config")]
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Query, Self::FormPost].into_iter().find(|mode| mode.as_str() == name)
     }

@@ -1,7 +1,11 @@
 //! The authorization code grant with PKCE (RFC 6749 section 4.1, RFC 7636, OpenID Connect Core section 3.1), in the two steps
 //! that a browser's way from and back to the client leaves.
 
-use std::{fmt, io, time::Duration};
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use keyfob_auth_core::{Acquired, AuthError, ErrorKind, ExposeSecret, LoginRequest, Scopes, SecretString};
@@ -17,9 +21,9 @@ use crate::{
     browser::callback::{self, Answer},
     config::{RedirectUri, ResponseMode},
     explain,
-    http::{Form, Reply},
-    json::{self, Secret},
-    metadata::Which,
+    http::{Endpoint, Form, Reply},
+    json::{self, Members},
+    metadata::{Metadata, Which},
     oauth_error::{Asked, error_in, kind_of_code},
     token_endpoint::GrantRequest,
 };
@@ -47,6 +51,9 @@ pub struct Pending {
     iss_required: bool,
     #[serde(with = "optional_secret_text", default, skip_serializing_if = "Option::is_none")]
     binding_key: Option<SecretString>,
+    /// In seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url_expires_at: Option<u64>,
 }
 
 impl fmt::Debug for Pending {
@@ -56,6 +63,12 @@ impl fmt::Debug for Pending {
 }
 
 impl Pending {
+    /// Until when the person must have opened the URL, where the request was pushed (`expires_in`, RFC 9126 section 2.2). After
+    /// that, [`start`](Oidc::start) anew. `None` if the URL does not expire, or the server does not say when.
+    pub fn url_expires_at(&self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.url_expires_at?))
+    }
+
     /// Whether an answer's `state` is this login's. In constant time, as far as its length is right.
     pub(crate) fn is_answered_by(&self, state: &str) -> bool {
         let expected = self.state.expose_secret().as_bytes();
@@ -116,20 +129,7 @@ impl Oidc {
         redirect_uri: String,
     ) -> Result<(String, Pending), AuthError> {
         Self::check(&request.token)?;
-        let (endpoint, offers) = match self.config.endpoint(Which::Authorization) {
-            // There may be no metadata.
-            Some(known) if self.config.endpoint(Which::Token).is_some() => (known.clone(), None),
-            // Where the metadata is needed anyway, what it demands of a login counts.
-            known => {
-                let metadata = self.metadata().await?;
-                let endpoint = match known {
-                    Some(known) => known.clone(),
-                    // No certificate is shown here: it is the person's browser that goes there.
-                    None => metadata.endpoint(Which::Authorization, false)?,
-                };
-                (endpoint, Some(metadata))
-            }
-        };
+        let (_, offers) = self.authorization_endpoint().await?;
         let says = |member: &str| offers.as_ref().is_some_and(|metadata| metadata.says(member));
         let mode = self.config.browser.response_mode;
         if mode == ResponseMode::FormPost
@@ -145,7 +145,7 @@ impl Oidc {
         let key = self.new_key()?;
         let challenge = request.token.challenge.as_ref();
         let demanded_age = challenge.and_then(|challenge| challenge.max_age);
-        let pending = Pending {
+        let mut pending = Pending {
             state: random(32)?.into(),
             code_verifier: random(32)?.into(),
             nonce: if scopes.contains("openid") { Some(random(32)?) } else { None },
@@ -158,12 +158,46 @@ impl Oidc {
             resources: either(&request.token.resources, &self.config.resources).to_vec(),
             iss_required: says("authorization_response_iss_parameter_supported"),
             binding_key: binding::to_secret(key.as_ref())?,
+            url_expires_at: None,
         };
-        let form = self.authorization_request(request, &pending, key.as_ref());
-        let required = says("require_pushed_authorization_requests");
+        let (url, expires_at) = Box::pin(self.authorization_url(request, &pending)).await?;
+        pending.url_expires_at = expires_at;
+        Ok((url, pending))
+    }
+
+    /// Where the browser is sent, and what is known of the server there, if it is needed.
+    async fn authorization_endpoint(&self) -> Result<(Endpoint, Option<Arc<Metadata>>), AuthError> {
+        match self.config.endpoint(Which::Authorization) {
+            // There may be no metadata.
+            Some(known) if self.config.endpoint(Which::Token).is_some() => Ok((known.clone(), None)),
+            // Where the metadata is needed anyway, what it demands of a login counts.
+            known => {
+                let metadata = self.metadata().await?;
+                let endpoint = match known {
+                    Some(known) => known.clone(),
+                    // No certificate is shown here: it is the person's browser that goes there.
+                    None => metadata.endpoint(Which::Authorization, false)?,
+                };
+                Ok((endpoint, Some(metadata)))
+            }
+        }
+    }
+
+    /// The URL to send the browser to, and until when it is good, if that is said: in seconds since 1970. Asked for again, the
+    /// same request is pushed anew: a `request_uri` is used once, and expires.
+    pub(crate) async fn authorization_url(
+        &self,
+        request: &LoginRequest,
+        pending: &Pending,
+    ) -> Result<(String, Option<u64>), AuthError> {
+        let (endpoint, offers) = self.authorization_endpoint().await?;
+        let key = self.restore_key(pending.binding_key.as_ref())?;
+        let form = self.authorization_request(request, pending, key.as_ref());
+        let required =
+            offers.as_ref().is_some_and(|metadata| metadata.says("require_pushed_authorization_requests"));
         let offered = self.config.endpoint(Which::PushedAuthorization).is_some()
             || offers.as_ref().is_some_and(|metadata| metadata.names(Which::PushedAuthorization));
-        let query = match self.config.browser.pushed {
+        let (query, expires_at) = match self.config.browser.pushed {
             Some(false) if required => {
                 return Err(AuthError::configuration(
                     "the server takes pushed authorization requests only; leave `pushed_authorization_requests` out",
@@ -187,7 +221,7 @@ impl Oidc {
                 for (name, value) in &self.config.extra {
                     form.push(name, value);
                 }
-                form
+                (form, None)
             }
         };
         explain::sent_to(self.context(), &endpoint, &query);
@@ -197,7 +231,7 @@ impl Oidc {
             _ => query.as_str().to_owned(),
         };
         url.set_query(Some(&query));
-        Ok((url.into(), pending))
+        Ok((url.into(), expires_at))
     }
 
     /// The parameters of an authorization request (RFC 6749 section 4.1.1, OpenID Connect Core section 3.1.2.1), but for the
@@ -245,18 +279,20 @@ impl Oidc {
         form
     }
 
-    /// Pushes the request (RFC 9126 section 2); what is left for the URL.
-    async fn push(&self, mut form: Form, key: Option<&BindingKey>) -> Result<Form, AuthError> {
+    /// Pushes the request (RFC 9126 section 2); what is left for the URL, and until when that is good.
+    async fn push(&self, mut form: Form, key: Option<&BindingKey>) -> Result<(Form, Option<u64>), AuthError> {
         let endpoint = self.endpoint(Which::PushedAuthorization).await?;
         if !self.config.client.names_itself_in_forms() {
             form.push("client_id", self.config.client.id());
         }
+        let sent = self.now();
         let reply = self.post_bound(&endpoint, form, key).await?;
-        let uri = read_pushed(&reply)?;
+        let (uri, life) = read_pushed(&reply)?;
+        let ends = life.and_then(|life| sent.checked_add(life)?.duration_since(UNIX_EPOCH).ok());
         let mut form = Form::default();
         form.push("client_id", self.config.client.id());
         form.push("request_uri", &uri);
-        Ok(form)
+        Ok((form, ends.map(|ends| ends.as_secs())))
     }
 
     pub(crate) async fn finish_with(&self, pending: &Pending, answer: &str) -> Result<Acquired, AuthError> {
@@ -336,21 +372,18 @@ fn code_challenge(verifier: &SecretString) -> String {
     URL_SAFE_NO_PAD.encode(hmac_sha256::Hash::hash(verifier.expose_secret().as_bytes()))
 }
 
-#[derive(Deserialize)]
-struct Pushed {
-    #[serde(default)]
-    request_uri: Secret,
-}
-
-/// The `request_uri` of an answer (RFC 9126 section 2.2).
-pub(crate) fn read_pushed(reply: &Reply) -> Result<String, AuthError> {
+/// The `request_uri` of an answer, and for how long it is good (RFC 9126 section 2.2).
+pub(crate) fn read_pushed(reply: &Reply) -> Result<(String, Option<Duration>), AuthError> {
     let what = "the pushed authorization request";
     if let Some(error) = error_in(reply, &Asked { what, ..Asked::default() }) {
         return Err(error);
     }
-    let uri = json::object::<Pushed>(&reply.body).and_then(|pushed| pushed.request_uri.0);
-    match uri {
-        Some(uri) if Url::parse(uri.expose_secret()).is_ok() => Ok(uri.expose_secret().to_owned()),
+    let mut members = Members::read(&reply.body);
+    match members.as_mut().and_then(|members| members.take("request_uri")?) {
+        Some(uri) if Url::parse(uri.expose_secret()).is_ok() => {
+            let life = members.as_ref().and_then(|members| json::seconds(members.get("expires_in")));
+            Ok((uri.expose_secret().to_owned(), life))
+        }
         _ => {
             Err(reply
                 .error(AuthError::refused(format!("{what}: the server's answer holds no `request_uri`"))))
@@ -416,6 +449,7 @@ mod tests {
             acr_values: None,
             iss_required: false,
             binding_key: None,
+            url_expires_at: None,
         };
         is_wiped(&pending.code_verifier);
         for shown in [format!("{pending:?}"), format!("{pending:#?}")] {

@@ -6,7 +6,6 @@ use keyfob_auth_core::{
     Acquired, AuthError, DeviceCode, ErrorKind, ExposeSecret, Interaction, LoginRequest, Prompt, Scopes,
     SecretString,
 };
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -15,7 +14,7 @@ use crate::{
     Oidc,
     binding::BindingKey,
     http::{Form, Reply},
-    json::{self, Secret},
+    json::{self, Members},
     metadata::Which,
     oauth_error::{Asked, error_in},
     token_endpoint::{Exchanged, GrantRequest},
@@ -244,44 +243,33 @@ pub(super) struct Authorization {
     interval: Duration,
 }
 
-#[derive(Deserialize)]
-struct Members {
-    #[serde(default)]
-    device_code: Secret,
-    user_code: Option<Value>,
-    verification_uri: Option<Value>,
-    /// Google's name for it.
-    verification_url: Option<Value>,
-    verification_uri_complete: Option<Value>,
-    verification_url_complete: Option<Value>,
-    expires_in: Option<Value>,
-    interval: Option<Value>,
-}
-
 pub(super) fn read(reply: &Reply) -> Result<Authorization, AuthError> {
     let what = "the request for a device code";
     if let Some(error) = error_in(reply, &Asked { what, ..Asked::default() }) {
         return Err(error);
     }
-    let Some(members) = json::object::<Members>(&reply.body) else {
+    let secret =
+        Members::read(&reply.body).and_then(|mut members| Some((members.take("device_code")?, members)));
+    let Some((device_code, members)) = secret else {
         return Err(reply.error(AuthError::transient(format!("{what}: the server's answer cannot be read"))));
     };
     let missing = |member: &str| {
         reply.error(AuthError::refused(format!("{what}: the server's answer holds no usable `{member}`")))
     };
     // Both are shown on terminals.
-    let user_code = json::text(members.user_code.as_ref()).filter(|code| !code.contains(char::is_control));
+    let user_code = json::text(members.get("user_code")).filter(|code| !code.contains(char::is_control));
     let url = |value: Option<&Value>| json::text(value).and_then(json::web_url);
     Ok(Authorization {
-        device_code: members.device_code.0.ok_or_else(|| missing("device_code"))?,
+        device_code: device_code.ok_or_else(|| missing("device_code"))?,
         user_code: user_code.ok_or_else(|| missing("user_code"))?.to_owned(),
-        verification_uri: url(members.verification_uri.as_ref())
-            .or_else(|| url(members.verification_url.as_ref()))
+        verification_uri: url(members.get("verification_uri"))
+            // Google's name for it.
+            .or_else(|| url(members.get("verification_url")))
             .ok_or_else(|| missing("verification_uri"))?,
-        verification_uri_complete: url(members.verification_uri_complete.as_ref())
-            .or_else(|| url(members.verification_url_complete.as_ref())),
-        expires_in: json::seconds(members.expires_in.as_ref()).unwrap_or(LIFE).min(LONGEST_LIFE),
-        interval: json::seconds(members.interval.as_ref()).unwrap_or(INTERVAL).max(SHORTEST_INTERVAL),
+        verification_uri_complete: url(members.get("verification_uri_complete"))
+            .or_else(|| url(members.get("verification_url_complete"))),
+        expires_in: json::seconds(members.get("expires_in")).unwrap_or(LIFE).min(LONGEST_LIFE),
+        interval: json::seconds(members.get("interval")).unwrap_or(INTERVAL).max(SHORTEST_INTERVAL),
     })
 }
 

@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use keyfob_auth_core::{ExposeSecret, SecretString};
 use reqwest::header::HeaderValue;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -23,7 +23,7 @@ pub(crate) struct Sent(Vec<SecretString>);
 impl Sent {
     /// Those of a form, and of headers.
     pub(super) fn of<'a>(form: &str, headers: impl IntoIterator<Item = &'a HeaderValue>) -> Self {
-        let mut secrets = Vec::new();
+        let mut sent = Self(Vec::new());
         for pair in form.split('&') {
             let Some((name, value)) = form_urlencoded::parse(pair.as_bytes()).next() else { continue };
             let certain =
@@ -34,23 +34,28 @@ impl Sent {
             }
             // As it was written too, for servers that say again what they have not decoded.
             if let Some((_, written)) = pair.split_once('=').filter(|(_, written)| *written != value) {
-                secrets.push(written.into());
+                sent.add(written.into());
             }
-            secrets.push(Zeroizing::new(value.into_owned()).as_str().into());
+            sent.add(Zeroizing::new(value.into_owned()).as_str().into());
         }
         for header in headers {
             let Ok(text) = header.to_str() else { continue };
             let (scheme, secret) = text.split_once(' ').unwrap_or(("", text));
             if scheme.eq_ignore_ascii_case("basic") {
-                secrets.extend(passwords(secret));
+                passwords(secret).into_iter().for_each(|password| sent.add(password));
             }
             if secret.len() >= SHORTEST {
-                secrets.push(secret.into());
+                sent.add(secret.into());
             }
         }
-        // One may be the beginning of another.
-        secrets.sort_by_key(|secret: &SecretString| std::cmp::Reverse(secret.expose_secret().len()));
-        Self(secrets)
+        sent
+    }
+
+    /// The longest first: one may be the beginning of another.
+    fn add(&mut self, secret: SecretString) {
+        let length = |secret: &SecretString| secret.expose_secret().len();
+        let at = self.0.partition_point(|other| length(other) > length(&secret));
+        self.0.insert(at, secret);
     }
 
     /// Hides them in the texts of an answer that is an error. Where there is none, what is said again is an answer.
@@ -58,7 +63,7 @@ impl Sent {
         if !oauth_error::is_error(reply) {
             return;
         }
-        let Some(mut members) = json::object::<Map<String, Value>>(&reply.body) else { return };
+        let Some(mut members) = json::object(&reply.body) else { return };
         let mut hidden = false;
         for value in members.values_mut() {
             let Value::String(text) = value else { continue };

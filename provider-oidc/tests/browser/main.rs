@@ -1,4 +1,5 @@
 //! Login with a browser (RFC 6749 section 4.1, RFC 7636, RFC 8252, RFC 9126, RFC 9207), with somebody who opens what is shown.
+#![cfg(feature = "browser")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod callback;
@@ -8,10 +9,13 @@ mod listener;
 mod native;
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use keyfob_auth_core::{
-    Acquired, AuthError, Context, ErrorKind, LoginRequest, Session, TokenRequest, store::MemoryStore,
+    Acquired, AuthError, Context, ErrorKind, LoginRequest, Prompt, Session, TokenRequest, store::MemoryStore,
 };
 use keyfob_idp::{
     person::Person,
@@ -200,6 +204,47 @@ async fn rfc9126_5_where_pushing_is_demanded_it_is_done_or_an_error() {
     assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
     assert!(error.message().contains("pushed_authorization_requests"), "{error}");
     assert_eq!((server.counters().pushed_authorization, server.counters().authorization), (0, 0));
+}
+
+#[tokio::test]
+async fn rfc9126_2_2_an_expired_request_uri_is_pushed_again_and_both_are_of_one_login() {
+    let settings = Settings { pushed_request_lifetime: Duration::from_secs(4), ..Settings::default() };
+    let server = AuthorizationServer::start(settings).await;
+    let mut login = Login::begin(&build(client(&server))).await;
+    let mut alice = Person::new("alice");
+    let mut shown = vec![login.url.to_string()];
+    loop {
+        let said = login.prompts.recv().await;
+        assert!(matches!(&said, Some(Prompt::Progress(text)) if text.contains("expired")), "{said:?}");
+        let Some(Prompt::OpenUrl { url }) = login.prompts.recv().await else { panic!("another address") };
+        assert!(!shown.contains(&url));
+        assert!(alice.visit(shown.last().unwrap()).await.is_err(), "the one before is good no more");
+        shown.push(url);
+        // On a machine that is slow it may have expired meanwhile.
+        if alice.visit(shown.last().unwrap()).await.is_ok() {
+            break;
+        }
+    }
+    let acquired = login.end().await.unwrap();
+    assert!(acquired.login.is_some_and(|login| login.refresh_token.is_some()));
+    let counters = server.counters();
+    assert_eq!((counters.pushed_authorization, exchanges(&server)), (shown.len() as u64, 1));
+}
+
+#[tokio::test]
+async fn rfc9126_2_2_a_web_application_is_told_until_when_its_url_is_good() {
+    let server = server().await;
+    let now = SystemTime::now();
+    let builder = || client(&server);
+    let (_, pending) = build(builder()).start(&LoginRequest::default(), None).await.unwrap();
+    let life = pending.url_expires_at().unwrap().duration_since(now).unwrap();
+    assert!((58..=61 + now.elapsed().unwrap().as_secs()).contains(&life.as_secs()), "{life:?}");
+    let kept: Pending = serde_json::from_str(&serde_json::to_string(&pending).unwrap()).unwrap();
+    assert_eq!(kept.url_expires_at(), pending.url_expires_at());
+    let plain = build(builder().pushed_authorization_requests(false));
+    let (_, pending) = plain.start(&LoginRequest::default(), None).await.unwrap();
+    assert_eq!(pending.url_expires_at(), None);
+    assert_eq!(server.counters().pushed_authorization, 1);
 }
 
 #[tokio::test]

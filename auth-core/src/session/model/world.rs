@@ -13,8 +13,8 @@ use secrecy::ExposeSecret;
 use shuttle::future::{block_on, yield_now};
 
 use crate::{
-    AccessToken, Acquired, AuthError, Context, CredentialProvider, Identity, Keep, Login, Session,
-    TokenRequest,
+    AccessToken, Acquired, AuthError, Context, CredentialProvider, Identity, Keep, Login, SecretString,
+    Session, TokenRequest,
     store::{MemoryStore, TokenStore},
     testing::FakeClock,
 };
@@ -96,7 +96,7 @@ impl CredentialProvider for Provider {
         Ok(Acquired { access: AccessToken::new(secret).expires_in(LIFE.as_secs()), login })
     }
 
-    async fn revoke(&self, _: &Login) -> Result<(), AuthError> {
+    async fn revoke(&self, _: &Login, _: &[SecretString]) -> Result<(), AuthError> {
         self.0.revocations.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }

@@ -83,7 +83,7 @@ fn at_a_desk() -> Surroundings {
 
 async fn server(offers_device_login: bool) -> AuthorizationServer {
     let mut settings = Settings {
-        device_interval: std::time::Duration::from_secs(1),
+        device_interval: Duration::from_secs(1),
         auto_approve: Some(AutoApprove { user: "alice".into(), after_polls: 0 }),
         ..Settings::default()
     };
