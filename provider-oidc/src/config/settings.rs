@@ -111,6 +111,8 @@ impl OidcBuilder {
         self.max_age = settings.seconds("max_age")?.or(self.max_age);
         self.ui_locales = settings.string("ui_locales")?.or(self.ui_locales);
         self.open_browser = settings.bool("open_browser")?.unwrap_or(self.open_browser);
+        self.any_scope_on_refresh =
+            settings.bool("any_scope_on_refresh")?.unwrap_or(self.any_scope_on_refresh);
         self.login_timeout = settings.seconds("login_timeout")?.or(self.login_timeout);
         Ok(self)
     }

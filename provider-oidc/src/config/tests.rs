@@ -127,6 +127,7 @@ fn every_key_is_read() {
         ("ui_locales", text("de en")),
         ("open_browser", Value::Bool(false)),
         ("login_timeout", Value::Integer(120)),
+        ("any_scope_on_refresh", Value::Bool(true)),
         ("username", text("alice")),
         ("password", text("p")),
         ("assertion", text("jwt")),
@@ -165,6 +166,7 @@ fn every_key_is_read() {
     assert_eq!(browser.max_age, Some(Duration::from_secs(60)));
     assert_eq!(browser.ui_locales.as_deref(), Some("de en"));
     assert_eq!((browser.open_browser, browser.login_timeout), (false, Duration::from_secs(120)));
+    assert!(config.any_scope_on_refresh);
     assert_eq!(config.username.as_deref(), Some("alice"));
     assert!(config.password.is_some() && config.jwt_bearer.given.is_some());
     assert_eq!(config.jwt_bearer.subject.as_deref(), Some("bob"));

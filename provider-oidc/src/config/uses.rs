@@ -6,7 +6,7 @@ use super::{Config, Flow};
 use crate::client_auth::Proof;
 
 /// Of which flows a key is. Keys that are not here are of all: an endpoint, too, is a fact about the server, whoever asks.
-const OF_FLOWS: [(&str, &[Flow]); 22] = [
+const OF_FLOWS: [(&str, &[Flow]); 23] = [
     ("username", &[Flow::Password]),
     ("password", &[Flow::Password]),
     ("assertion", &[Flow::JwtBearer]),
@@ -28,6 +28,7 @@ const OF_FLOWS: [(&str, &[Flow]); 22] = [
     ("open_browser", &BROWSER),
     ("login_timeout", &BROWSER),
     ("id_token_signing_alg", &SIGN_INS),
+    ("any_scope_on_refresh", &SIGN_INS),
     ("id_token_audiences", &SIGN_INS),
     ("end_session", &SIGN_INS),
 ];
