@@ -1,18 +1,17 @@
 //! [`OidcBuilder`]: what a provider can be configured with.
 
+mod client;
+mod grants;
+mod sign_in;
+
 use std::{fmt, sync::Arc, time::Duration};
 
-use keyfob_auth_core::{AuthError, Context, Scopes, SecretString, registry::SecretSource};
-use serde_json::{Map, Value};
+use keyfob_auth_core::{AuthError, Context, Scopes, registry::SecretSource};
 
 use super::{Config, Flow, ResponseMode, Wrong, network::NetworkSettings};
 use crate::{
-    Oidc, PROVIDER,
-    assertion::{AssertionAudience, AssertionOptions},
-    callback::SecretCallback,
-    client_auth::ClientAuth,
-    metadata::Which,
-    signer::Signer,
+    Oidc, PROVIDER, assertion::AssertionOptions, callback::SecretCallback, client_auth::ClientAuth,
+    metadata::Which, signer::Signer,
 };
 
 /// Configures an [`Oidc`] provider.
@@ -131,99 +130,6 @@ impl OidcBuilder {
     /// The kind of provider that identities and errors name, for a product's own provider that is built on this one.
     pub fn kind(mut self, kind: &'static str) -> Self {
         self.kind = kind;
-        self
-    }
-
-    /// The client secret (RFC 6749 section 2.3.1), read whenever it is needed.
-    pub fn client_secret(mut self, secret: impl Into<SecretSource>) -> Self {
-        self.client_secret = Some(secret.into());
-        self
-    }
-
-    /// How the client authenticates (RFC 6749 section 2.3). Unsaid: `private_key_jwt` with a key, a signer or an assertion,
-    /// `client_secret_basic` with a secret, not at all without any.
-    pub fn client_auth(mut self, auth: ClientAuth) -> Self {
-        self.client_auth = Some(auth);
-        self
-    }
-
-    /// The private key that signs client assertions (RFC 7523), as PEM, JWK or JWK Set; read again when it changes. Needs the
-    /// feature `jose`.
-    pub fn key(mut self, key: impl Into<SecretSource>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// The passphrase of an encrypted key.
-    pub fn key_passphrase(mut self, passphrase: impl Into<SecretSource>) -> Self {
-        self.key_passphrase = Some(passphrase.into());
-        self
-    }
-
-    /// The id of the key (`kid`), if the key does not say it itself; chooses the key in a JWK Set.
-    pub fn key_id(mut self, id: impl Into<String>) -> Self {
-        self.key_id = Some(id.into());
-        self
-    }
-
-    /// The algorithm of signatures (`RS256`, `PS256`, `ES256`, `EdDSA`; with a client secret `HS256`). Unsaid: what fits the
-    /// key.
-    pub fn signing_alg(mut self, algorithm: impl Into<String>) -> Self {
-        self.signing_alg = Some(algorithm.into());
-        self
-    }
-
-    /// What signs client assertions in the place of a key that is read here: a KMS, an HSM, a TPM.
-    pub fn signer(mut self, signer: Arc<dyn Signer>) -> Self {
-        self.signer = Some(signer);
-        self
-    }
-
-    /// Whom client assertions are for (`aud`). Unsaid: the issuer.
-    pub fn assertion_audience(mut self, audience: AssertionAudience) -> Self {
-        self.assertion.audience = audience;
-        self
-    }
-
-    /// How long an assertion is valid, to the second. Unsaid: 5 minutes.
-    pub fn assertion_lifetime(mut self, lifetime: Duration) -> Self {
-        self.assertion.lifetime = lifetime;
-        self
-    }
-
-    /// Further claims of the assertions that are made here; they replace what would stand there.
-    pub fn assertion_claims(mut self, claims: Map<String, Value>) -> Self {
-        self.assertion.claims = claims;
-        self
-    }
-
-    /// Leaves `iat` and `jti` out of assertions, for servers that stumble over them. Without these a server cannot see a
-    /// replay.
-    pub fn bare_assertions(mut self) -> Self {
-        self.assertion.issued_at = false;
-        self.assertion.identified = false;
-        self
-    }
-
-    /// Leaves `client_id` out of requests with a client assertion, which names the client itself (RFC 7521 section 4.2).
-    pub fn nameless_assertions(mut self) -> Self {
-        self.assertion.alone = true;
-        self
-    }
-
-    /// A client assertion that somebody else makes, read at each use: a platform's token for its workload (RFC 7523).
-    pub fn client_assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
-        self.client_assertion = Some(SecretCallback::Source(assertion.into()));
-        self
-    }
-
-    /// A client assertion that a function of the application's own returns at each use.
-    pub fn client_assertion_from<F, R>(mut self, assertion: F) -> Self
-    where
-        F: Fn() -> R + Send + Sync + 'static,
-        R: Future<Output = Result<SecretString, AuthError>> + Send + 'static,
-    {
-        self.client_assertion = Some(SecretCallback::function(assertion));
         self
     }
 
@@ -375,151 +281,6 @@ impl OidcBuilder {
     /// the refresh token: the next login then asks them again, and other applications of the session are logged out with it.
     pub fn end_session(mut self, end: bool) -> Self {
         self.end_session = end;
-        self
-    }
-
-    /// Where the browser comes back to (RFC 8252 section 7.3): on loopback, with a port or without one for any. Named several
-    /// times, the first whose port is free is taken. Unsaid: `http://127.0.0.1/callback`, any port.
-    pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
-        self.redirect_uris.push(uri.into());
-        self
-    }
-
-    /// How the answer of a login with a browser comes back. Unsaid: in the query.
-    pub fn response_mode(mut self, mode: ResponseMode) -> Self {
-        self.response_mode = Some(mode);
-        self
-    }
-
-    /// Whether authorization requests are pushed (RFC 9126). Unsaid: where the server offers it.
-    pub fn pushed_authorization_requests(mut self, pushed: bool) -> Self {
-        self.pushed = Some(pushed);
-        self
-    }
-
-    /// The account to propose where a login names none (`login_hint`).
-    pub fn login_hint(mut self, account: impl Into<String>) -> Self {
-        self.login_hint = Some(account.into());
-        self
-    }
-
-    /// Whether the person is asked again, where a login does not say (`prompt`).
-    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
-        self.prompt = Some(prompt.into());
-        self
-    }
-
-    /// How the person is to sign in, the best way first (`acr_values`): a wish, which the server may pass over. What a challenge
-    /// demands must be borne out by the ID token.
-    pub fn acr_values(mut self, values: impl Into<String>) -> Self {
-        self.acr_values = Some(values.into());
-        self
-    }
-
-    /// How long ago the person may have signed in (`max_age`), where no challenge says more.
-    pub fn max_age(mut self, age: Duration) -> Self {
-        self.max_age = Some(age);
-        self
-    }
-
-    /// The languages of the server's pages, the best first (`ui_locales`).
-    pub fn ui_locales(mut self, locales: impl Into<String>) -> Self {
-        self.ui_locales = Some(locales.into());
-        self
-    }
-
-    /// The page that the browser shows in the end, in the place of keyfob's own.
-    #[cfg(feature = "browser")]
-    pub fn page(mut self, page: Arc<dyn crate::browser::Page>) -> Self {
-        self.page = Some(page);
-        self
-    }
-
-    /// Whether a browser is opened at a login (with the feature `browser`), besides showing its URL. Unsaid: yes.
-    pub fn open_browser(mut self, open: bool) -> Self {
-        self.open_browser = open;
-        self
-    }
-
-    /// How long a person may take to sign in with a browser. Unsaid: 10 minutes.
-    pub fn login_timeout(mut self, timeout: Duration) -> Self {
-        self.login_timeout = Some(timeout);
-        self
-    }
-
-    /// The user name of [`Flow::Password`].
-    pub fn username(mut self, name: impl Into<String>) -> Self {
-        self.username = Some(name.into());
-        self
-    }
-
-    /// The password of [`Flow::Password`], read when it is needed.
-    pub fn password(mut self, password: impl Into<SecretSource>) -> Self {
-        self.password = Some(SecretCallback::Source(password.into()));
-        self
-    }
-
-    /// The assertion of [`Flow::JwtBearer`], read at each use. Without one, the key or signer signs it.
-    pub fn assertion(mut self, assertion: impl Into<SecretSource>) -> Self {
-        self.grant_assertion = Some(SecretCallback::Source(assertion.into()));
-        self
-    }
-
-    /// The assertion of [`Flow::JwtBearer`], from a function of the application's own at each use. Providers with different
-    /// functions at one client need different [labels](Self::label): their tokens would be taken for each other's.
-    pub fn assertion_from<F, R>(mut self, assertion: F) -> Self
-    where
-        F: Fn() -> R + Send + Sync + 'static,
-        R: Future<Output = Result<SecretString, AuthError>> + Send + 'static,
-    {
-        self.grant_assertion = Some(SecretCallback::function(assertion));
-        self
-    }
-
-    /// Whom an assertion of [`Flow::JwtBearer`] that is signed here is about (`sub`). Unsaid: the client.
-    pub fn subject(mut self, subject: impl Into<String>) -> Self {
-        self.subject = Some(subject.into());
-        self
-    }
-
-    /// The token to exchange (RFC 8693 section 2.1) where a request names no subject, read at each use.
-    pub fn subject_token(mut self, token: impl Into<SecretSource>) -> Self {
-        self.subject_token = Some(SecretCallback::Source(token.into()));
-        self
-    }
-
-    /// The token to exchange, from a function of the application's own at each use. Providers with different functions at one
-    /// client need different [labels](Self::label): their tokens would be taken for each other's.
-    pub fn subject_token_from<F, R>(mut self, token: F) -> Self
-    where
-        F: Fn() -> R + Send + Sync + 'static,
-        R: Future<Output = Result<SecretString, AuthError>> + Send + 'static,
-    {
-        self.subject_token = Some(SecretCallback::function(token));
-        self
-    }
-
-    /// What kind of token the configured subject's is (RFC 8693 section 3). Unsaid: an access token.
-    pub fn subject_token_type(mut self, kind: impl Into<String>) -> Self {
-        self.subject_token_type = Some(kind.into());
-        self
-    }
-
-    /// The token of who acts for the subject (RFC 8693 section 2.1), read at each use.
-    pub fn actor_token(mut self, token: impl Into<SecretSource>) -> Self {
-        self.actor_token = Some(SecretCallback::Source(token.into()));
-        self
-    }
-
-    /// What kind of token the actor's is (RFC 8693 section 3). Unsaid: an access token.
-    pub fn actor_token_type(mut self, kind: impl Into<String>) -> Self {
-        self.actor_token_type = Some(kind.into());
-        self
-    }
-
-    /// What kind of token is wanted (RFC 8693 section 3). Unsaid: the server decides.
-    pub fn requested_token_type(mut self, kind: impl Into<String>) -> Self {
-        self.requested_token_type = Some(kind.into());
         self
     }
 
