@@ -174,7 +174,9 @@ async fn a_logout_on_either_side_is_one_on_both() {
     world.log_in().await;
     world.nemo("auth token");
     world.session().logout().await.unwrap();
-    assert_eq!(world.server.counters().revocation, 1, "theirs revokes nothing, keyfob does");
+    let counters = world.server.counters();
+    let revoked = (counters.revocation, counters.families_revoked);
+    assert_eq!(revoked, (2, 1), "theirs revokes nothing, keyfob the refresh token and the access token");
     let gone = Ran::of(world.python.nemo(world.folder.path(), "auth token"));
     assert_ne!(gone.code, Some(0), "{gone:?}");
     world.sdk_call();
