@@ -128,7 +128,9 @@ async fn tell() {
     let old = session.token().await.expect("a token").secret().to_owned();
     let report = session.logout().await.expect("a logout");
     assert!(report.was_logged_in && report.revoked);
-    counts.since(&before, "revocation requests", |c| (c.revocation, 1));
+    counts.since(&before, "revocation requests, for the refresh token and the access token", |c| {
+        (c.revocation, 2)
+    });
     let answer = reqwest::Client::builder().no_proxy().build().expect("a client");
     let answer = answer.get(server.api_url()).bearer_auth(old).send().await.expect("an answer");
     println!("  the API says {} to the last token", answer.status());

@@ -322,7 +322,7 @@ fn a_store_that_cannot_be_written_is_found_out_before_anybody_signs_in() {
     assert_fails(
         &ran,
         1,
-        &["the login was not begun, for it could not be kept: ", &path, "name another place"],
+        &["the login was not begun, for it could not be kept: ", &path, "name another place (`store`)"],
     );
     assert!(ran.err.contains("caused by: ") && !ran.err.contains("/device"), "{}", ran.err);
     assert!(begun.elapsed() < Duration::from_secs(35), "it was not tried for 40 s");
@@ -367,7 +367,7 @@ fn scopes_that_were_added_since_the_login_are_told_until_the_next_one() {
     assert_eq!(human.err, "log in: keyfob login --profile work\n");
     let renewed = home.run("token --refresh");
     assert_eq!(renewed.code, 0, "{}", renewed.err);
-    let said = "the login of \"work\" was made before `scopes` had api.write";
+    let said = "the login of \"work\" was not asked for with api.write, which `scopes` has";
     assert_eq!(renewed.err.matches(said).count(), 1, "{}", renewed.err);
     log_in(&home, &server);
     assert_eq!(status(&home)["missing_scopes"], serde_json::json!([]));

@@ -68,7 +68,7 @@ const HOME: &str = "https://app.example.com/signed-in";
 
 /// The guide's profile, at this server.
 fn config(server: &AuthorizationServer) -> Config {
-    let profile = GUIDE.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let profile = GUIDE.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
     let profile = profile.replace("https://login.example.com", server.issuer());
     Config::parse(&profile.replace("{ env = \"WEB_CLIENT_SECRET\" }", "\"web-secret\""), "web.toml").unwrap()
 }

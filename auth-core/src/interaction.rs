@@ -39,6 +39,12 @@ pub enum Prompt {
         /// The URL. It is no secret, but meant for this person only.
         url: String,
     },
+    /// A URL in the place of the one before, which has expired for whoever has not opened it yet (RFC 9126 section 2.2). It
+    /// is for the same login. Who has opened the one before goes on there: this one is to be shown, and not opened unasked.
+    AnotherUrl {
+        /// The URL. It is no secret, but meant for this person only.
+        url: String,
+    },
     /// How it goes on, in a few words.
     Progress(String),
 }

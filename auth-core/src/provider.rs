@@ -86,8 +86,9 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
         self.acquire(&request.token, None).await
     }
 
-    /// Tells the server that the login is over (RFC 7009), and the access tokens that came of it, the newest first: those at
-    /// hand that have not expired. By default there is nobody to tell.
+    /// Tells the server that the login is over (RFC 7009), and the access tokens that came of it: those at hand that have not
+    /// expired, [`MAX_TOKENS`](crate::store::MAX_TOKENS) at most, that of the session's own scopes first. By default there is
+    /// nobody to tell.
     ///
     /// # Errors
     /// What kept the server from revoking them, or that there is nothing that can be revoked; all is forgotten locally all the

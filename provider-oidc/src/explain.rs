@@ -135,7 +135,7 @@ impl Told {
                 if reply.headers.contains_key("dpop-nonce") {
                     self.exchange.received.push(("DPoP-Nonce".into(), "(a nonce for the next proof)".into()));
                 }
-                match json::object(&reply.body) {
+                match json::Members::all(&reply.body) {
                     Some(members) => {
                         let is_used =
                             |name: &str| !self.discovers || !reply.is_success() || is_metadata(name);

@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use keyfob_auth_core::SecretString;
 use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
+    Deserializer,
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Map, Value};
 use url::Url;
@@ -58,9 +58,22 @@ pub(crate) fn seconds(value: Option<&Value>) -> Option<Duration> {
 pub(crate) struct Members(Map<String, Value>);
 
 impl Members {
-    /// `None` if it is no JSON object, or has a member twice: others may have read the other one.
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice(without_mark(bytes)).ok()
+    /// Those of these names; nothing is kept of others. `None` if it is no JSON object, or has one of them twice: others may
+    /// have read the other one.
+    pub(crate) fn read(bytes: &[u8], names: &[&str]) -> Option<Self> {
+        let mut from = serde_json::Deserializer::from_slice(without_mark(bytes));
+        let members = Wanted(names).deserialize(&mut from).ok()?;
+        from.end().ok()?;
+        Some(members)
+    }
+
+    /// All of them.
+    pub(crate) fn all(bytes: &[u8]) -> Option<Self> {
+        object(bytes).map(Self)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.0.iter()
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
@@ -80,29 +93,36 @@ impl Members {
     }
 }
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Object;
+/// The names of the members that are kept.
+struct Wanted<'a>(&'a [&'a str]);
 
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members;
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
+    type Value = Members;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Members, D::Error> {
+        from.deserialize_map(self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Members, A::Error> {
-                let mut members = Members(Map::new());
-                while let Some((name, value)) = from.next_entry()? {
-                    if members.0.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a member that is there twice"));
-                    }
-                }
-                Ok(members)
+impl<'de> Visitor<'de> for Wanted<'_> {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Members, A::Error> {
+        let mut members = Members(Map::new());
+        while let Some(name) = from.next_key::<String>()? {
+            if !self.0.contains(&name.as_str()) {
+                from.next_value::<IgnoredAny>()?;
+            } else if members.0.contains_key(&name) {
+                return Err(A::Error::custom("a member that is there twice"));
+            } else {
+                members.0.insert(name, from.next_value()?);
             }
         }
-
-        from.deserialize_map(Object)
+        Ok(members)
     }
 }
 
@@ -140,7 +160,10 @@ mod tests {
 
     #[test]
     fn a_secret_is_a_text_or_absent() {
-        let mut members = Members::read(br#"{"a":"s3cret","b":"","c":null,"d":7,"e":"\u0073"}"#).unwrap();
+        let names = ["a", "b", "c", "d", "e", "x"];
+        let answer = b"{\"a\":\"s3cret\",\"b\":\"\",\"c\":null,\"d\":7,\"e\":\"\\u0073\",\"y\":1,\"y\":\"\xff\",\"z\":1e999}";
+        let mut members = Members::read(answer, &names).unwrap();
+        assert!(members.get("y").is_none() && members.get("z").is_none(), "what nobody wants does no harm");
         let mut taken = |name| members.take(name).map(|s| s.map(|s| s.expose_secret().to_owned()));
         assert_eq!(taken("a"), Some(Some("s3cret".into())));
         assert_eq!(taken("e"), Some(Some("s".into())));
@@ -149,8 +172,15 @@ mod tests {
         }
         assert_eq!(taken("d"), None);
         for odd in [r#"{"a":"1","a":"2"}"#, r#"{"a":"1","\u0061":"2"}"#, "[]", "\"a\"", "{", "{}{}", ""] {
-            assert!(Members::read(odd.as_bytes()).is_none(), "{odd}");
+            assert!(Members::read(odd.as_bytes(), &["a"]).is_none(), "{odd}");
         }
+    }
+
+    #[test]
+    fn every_text_is_wiped() {
+        let mut value = json!({"a": "s3cret", "b": ["s3cret", {"c": "s3cret"}], "d": 7});
+        wipe(&mut value);
+        assert_eq!(value, json!({"a": "", "b": ["", {"c": ""}], "d": 7}));
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use keyfob_auth_core::{AuthError, Challenge, ErrorKind};
 use serde_json::Value;
 
-use crate::{http::Reply, json};
+use crate::{
+    http::Reply,
+    json::{self, Members},
+};
 
 /// The longest error code and description that are kept of an answer.
 const LONGEST: usize = 1000;
@@ -21,7 +24,7 @@ pub(crate) struct Asked<'a> {
 
 /// The error in an answer, if it is one: by its member `error`, whatever the status, else by its status.
 pub(crate) fn error_in(reply: &Reply, asked: &Asked<'_>) -> Option<AuthError> {
-    let members = json::object(&reply.body);
+    let members = Members::read(&reply.body, &["error", "error_description", "error_uri", "claims"]);
     let Some(members) = members.filter(|members| members.get("error").is_some_and(is_said)) else {
         return (!reply.is_success()).then(|| reply.bare_error(asked.what));
     };
@@ -63,13 +66,13 @@ pub(crate) fn error_in(reply: &Reply, asked: &Asked<'_>) -> Option<AuthError> {
 
 /// Whether an answer is an error, by its member `error` or its status.
 pub(crate) fn is_error(reply: &Reply) -> bool {
-    let said = || json::object(&reply.body)?.get("error").map(is_said);
+    let said = || Members::read(&reply.body, &["error"])?.get("error").map(is_said);
     !reply.is_success() || said() == Some(true)
 }
 
 /// The OAuth error code of an answer, if it has one.
 pub(crate) fn code_of(reply: &Reply) -> Option<String> {
-    let members = json::object(&reply.body)?;
+    let members = Members::read(&reply.body, &["error"])?;
     json::text(members.get("error")).map(shortened)
 }
 

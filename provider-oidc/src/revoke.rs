@@ -20,17 +20,17 @@ impl Oidc {
             Some(token) => Some(self.revoke_token(token, "refresh_token").await),
             None => None,
         };
+        let session = if self.config.end_session { Some(self.end_session(login).await) } else { None };
         let access = match &refresh {
             // Nobody was there to be told.
             Some(Err(error)) if error.status().is_none() || error.kind() == ErrorKind::Transient => None,
             _ => self.revoke_access_tokens(tokens, matches!(refresh, Some(Ok(())))).await,
         };
-        let session = if self.config.end_session { Some(self.end_session(login).await) } else { None };
         let (mut done, mut problem) = (Vec::new(), None::<AuthError>);
         for (what, outcome) in [
             ("the refresh token was revoked", refresh),
-            ("the access tokens were revoked", access),
             ("the session at the provider was ended", session),
+            ("the access tokens were revoked", access),
         ] {
             match (outcome, &problem) {
                 (None, _) => {}
@@ -61,6 +61,7 @@ impl Oidc {
         tokens: &[SecretString],
         login_is_over: bool,
     ) -> Option<Result<(), AuthError>> {
+        let mut problem = None;
         for token in tokens {
             match self.revoke_token(token, "access_token").await {
                 Ok(()) => {}
@@ -71,11 +72,19 @@ impl Oidc {
                 Err(error) => {
                     let message =
                         format!("{} (of an access token, which is good until it expires)", error.message());
-                    return Some(Err(error.with_message(message)));
+                    // A refusal may be of that one only; the rest is of all that follow.
+                    let goes_on = error.kind() != ErrorKind::Transient && error.status().is_some();
+                    problem = Some(error.with_message(message));
+                    if !goes_on {
+                        break;
+                    }
                 }
             }
         }
-        (!tokens.is_empty()).then_some(Ok(()))
+        match problem {
+            Some(problem) => Some(Err(problem)),
+            None => (!tokens.is_empty()).then_some(Ok(())),
+        }
     }
 
     /// Ends the person's session at the provider without their browser, where the ID token says which it is (OpenID Connect

@@ -134,13 +134,27 @@ impl Oidc {
     }
 }
 
+/// What is read of an answer.
+const MEMBERS: [&str; 10] = [
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "token_type",
+    "expires_in",
+    "scope",
+    "issued_token_type",
+    "refresh_in",
+    "refresh_expires_in",
+    "refresh_token_expires_in",
+];
+
 /// Reads an answer: by its `error` first, then its status, then as tokens.
 pub(crate) fn read(reply: &Reply, asked: &Asked<'_>, key: Option<&BindingKey>) -> Result<Answer, AuthError> {
     if let Some(error) = error_in(reply, asked) {
         return Err(error);
     }
     let what = asked.what;
-    let secrets = Members::read(&reply.body).and_then(|mut members| {
+    let secrets = Members::read(&reply.body, &MEMBERS).and_then(|mut members| {
         let [access, refresh, id] =
             ["access_token", "refresh_token", "id_token"].map(|name| members.take(name));
         Some((members, access?, refresh?, id?))

@@ -53,7 +53,7 @@ impl Oidc {
         let missing = login.map(|login| self.scopes_since(login)).unwrap_or_default();
         let name = &self.config.label;
         let told = format!(
-            "the login of {name:?} was made before `scopes` had {missing}: its tokens come without; log in again to get them"
+            "the login of {name:?} was not asked for with {missing}, which `scopes` has: its tokens come without; log in again to get them"
         );
         if !missing.is_empty() && self.first(&told) {
             tracing::warn!("{told}");

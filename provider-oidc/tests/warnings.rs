@@ -148,7 +148,7 @@ async fn scopes_that_were_added_since_the_login_are_told() {
     let renewed = acquire(&now, Some(&renewed)).await.login.unwrap();
     let renewed = acquire(&now, Some(&renewed)).await.login.unwrap();
     let lines = log.lines();
-    let said = "the login of \"work\" was made before `scopes` had write admin";
+    let said = "the login of \"work\" was not asked for with write admin, which `scopes` has";
     assert!(lines.len() == 1 && lines[0].contains(said) && lines[0].contains("log in again"), "{lines:?}");
 
     // A session tells it without asking the server; a new login has them.

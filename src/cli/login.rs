@@ -223,9 +223,14 @@ impl<'a> Screen<'a> {
                 self.until = Instant::now().checked_add(code.expires_in);
                 if self.console.is_terminal() { self.code(code) } else { self.plain_code(code) }
             }
-            Prompt::OpenUrl { url } => {
+            Prompt::OpenUrl { url } | Prompt::AnotherUrl { url } => {
                 self.asked = true;
-                self.say("To log in, open this address in a browser:");
+                self.say(match prompt {
+                    Prompt::AnotherUrl { .. } => {
+                        "The address has expired, unless you have opened it already. Another one, for the same login:"
+                    }
+                    _ => "To log in, open this address in a browser:",
+                });
                 if self.console.is_terminal() {
                     self.console.say(&format!("\n{}\n", printable(url)));
                 } else {

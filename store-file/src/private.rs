@@ -131,7 +131,7 @@ pub(crate) fn create_folder(folder: &Path) -> Result<(), StoreError> {
 /// A folder that no second try makes, either.
 fn unmakeable(folder: &Path, error: io::Error) -> StoreError {
     let message = format!(
-        "cannot make {}: what is above it is no folder, or takes none; make it by hand, or name another place",
+        "cannot make {}: what is above it is no folder, or takes none; make it by hand, or name another place (`store`)",
         quoted(folder)
     );
     StoreError::new(StoreErrorKind::Denied, message).with_source(error)
@@ -175,18 +175,20 @@ pub(crate) fn failed(what: &str, path: &Path, error: io::Error) -> StoreError {
         }
         ErrorKind::PermissionDenied => (
             StoreErrorKind::Denied,
-            format!("not allowed to {what} {path}: give this user the right to, or name another place"),
+            format!(
+                "not allowed to {what} {path}: give this user the right to, or name another place (`store`)"
+            ),
         ),
         ErrorKind::NotADirectory => (
             StoreErrorKind::Denied,
             format!(
-                "cannot {what} {path}: something above it is no folder; move that away, or name another place"
+                "cannot {what} {path}: something above it is no folder; move that away, or name another place (`store`)"
             ),
         ),
         ErrorKind::ReadOnlyFilesystem => (
             StoreErrorKind::Denied,
             format!(
-                "cannot {what} {path} on a read-only file system: mount it for writing, or name another place"
+                "cannot {what} {path} on a read-only file system: mount it for writing, or name another place (`store`)"
             ),
         ),
         _ => (StoreErrorKind::Unavailable, format!("cannot {what} {path}")),

@@ -77,7 +77,11 @@ fn stages() -> Result<Vec<Vec<Gate>>, String> {
         dependencies::gates(),
         lints::gates()?,
         vec![Gate::new("docs", move || docs.run().into())],
-        vec![Gate::new("tests", test_runs::workspace), test_runs::bare_gate()],
+        vec![
+            Gate::new("tests", test_runs::workspace),
+            test_runs::bare_gate(),
+            Gate::new("demo", crate::demo),
+        ],
         vec![test_runs::model_gate()],
         vec![bench::gate()],
         vec![Gate::new("tests against real servers", || test_runs::e2e(test_runs::GROUPS))],

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 /// Builds the command too: the demo starts it as the processes that share a login.
-fn demo() -> Outcome {
+pub(crate) fn demo() -> Outcome {
     let build = "build --package keyfob --features full --bin keyfob --example demo";
     let run = "run --quiet --package keyfob --features full --example demo";
     Invocation::cargo(build).run().and_then(|()| Invocation::cargo(run).run()).into()

@@ -6,13 +6,11 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
     time::Duration,
 };
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::oneshot;
+use tokio::time::sleep;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::AuthError;
@@ -166,55 +164,57 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 /// What a program prints, and how it ended; of one that prints more than any secret has, so much. It is killed when nobody
 /// waits for it any more.
 async fn output(mut command: Command) -> io::Result<(Vec<u8>, Option<ExitStatus>)> {
-    let mut child = command.spawn()?;
-    let stdout = child.stdout.take();
-    let running = Running(Arc::new(Mutex::new(child)));
-    let (done, ended) = oneshot::channel();
-    let program = Running(Arc::clone(&running.0));
-    // Not one of the runtime's: its end would wait for the program's.
-    thread::Builder::new().name("keyfob-command".into()).spawn(move || {
-        let _ = done.send(program.output(stdout));
-    })?;
-    ended.await.unwrap_or_else(|_| Err(io::Error::other("the thread that reads from it ended")))
+    /// How often is looked for the end of a program that prints no more.
+    const STEP: Duration = Duration::from_millis(2);
+    let mut running = Running(command.spawn()?);
+    let printed = match running.0.stdout.take() {
+        Some(stdout) => printed(stdout).await?,
+        None => Vec::new(),
+    };
+    if printed.len() > LARGEST {
+        return Ok((printed, None));
+    }
+    loop {
+        if let Some(status) = running.0.try_wait()? {
+            return Ok((printed, Some(status)));
+        }
+        sleep(STEP).await;
+    }
 }
 
-/// A program that is killed when this is dropped.
-struct Running(Arc<Mutex<Child>>);
+/// Reads what is printed, but no more of it than any secret has.
+#[cfg(unix)]
+async fn printed(stdout: ChildStdout) -> io::Result<Vec<u8>> {
+    use tokio::{io::AsyncReadExt as _, net::unix::pipe};
 
-impl Running {
-    fn output(&self, stdout: Option<ChildStdout>) -> io::Result<(Vec<u8>, Option<ExitStatus>)> {
-        /// How often is looked for the end of a program that prints no more.
-        const STEP: Duration = Duration::from_millis(2);
+    let mut printed = Vec::new();
+    // Closed when it is dropped: whoever else holds the other end keeps nobody here.
+    let stdout = pipe::Receiver::from_owned_fd(stdout.into())?;
+    stdout.take(LARGEST as u64 + 1).read_to_end(&mut printed).await?;
+    Ok(printed)
+}
+
+#[cfg(not(unix))]
+async fn printed(stdout: ChildStdout) -> io::Result<Vec<u8>> {
+    let read = move || {
         let mut printed = Vec::new();
-        if let Some(stdout) = stdout {
-            stdout.take(LARGEST as u64 + 1).read_to_end(&mut printed)?;
-        }
-        let too_much = printed.len() > LARGEST;
-        if too_much {
-            self.kill();
-        }
-        loop {
-            // Not for longer: whoever kills it must have its turn.
-            if let Some(status) = self.child().try_wait()? {
-                return Ok((printed, (!too_much).then_some(status)));
-            }
-            thread::sleep(STEP);
-        }
-    }
-
-    /// Nothing is done to one that has ended.
-    fn kill(&self) {
-        let _ = self.child().kill();
-    }
-
-    fn child(&self) -> MutexGuard<'_, Child> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+        stdout.take(LARGEST as u64 + 1).read_to_end(&mut printed).map(|_| printed)
+    };
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
 }
+
+/// A program that is killed when this is dropped, and leaves nothing behind.
+struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.kill();
+        if matches!(self.0.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        // Killed, it ends at once; nothing else would take its status from the system.
+        if self.0.kill().is_ok() {
+            let _ = self.0.wait();
+        }
     }
 }
 
@@ -274,6 +274,36 @@ mod tests {
             let error = source.read().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration);
             assert!(error.to_string().contains("larger than any secret"), "{error}");
+        }
+    }
+
+    /// Also where another program holds its output open and lives on.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_command_that_nobody_waits_for_is_killed_and_leaves_nothing_behind() {
+        for script in ["echo $$ >PID; exec sleep 60", "sleep 60 & echo $! >OTHER; echo $$ >PID; wait"] {
+            let folder = env::temp_dir().join(format!("keyfob-kill-{:x}", fastrand::u64(..)));
+            fs::create_dir(&folder).unwrap();
+            let [own, other] = ["own", "other"].map(|name| folder.join(name));
+            let script = script.replace("PID", &own.display().to_string());
+            let source = sh(&script.replace("OTHER", &other.display().to_string()));
+            let mut reading = Box::pin(source.read());
+            let process = loop {
+                tokio::select! {
+                    read = &mut reading => panic!("it prints nothing and does not end: {read:?}"),
+                    () = sleep(Duration::from_millis(5)) => {}
+                }
+                if let Some(pid) = fs::read_to_string(&own).ok().filter(|pid| pid.ends_with('\n')) {
+                    break PathBuf::from("/proc").join(pid.trim());
+                }
+            };
+            assert!(process.exists());
+            drop(reading);
+            assert!(!process.exists(), "it runs no more, and is no zombie");
+            if let Ok(pid) = fs::read_to_string(&other) {
+                Command::new("kill").arg(pid.trim()).status().unwrap();
+            }
+            fs::remove_dir_all(&folder).unwrap();
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
     engine::Engine,
     events::Event,
     exchange::{Exchange, Why},
+    lease::HeldLease,
     persist::{Change, Kept},
     slot::{Outcome, Slot},
 };
@@ -18,7 +19,7 @@ use crate::{
     Account, Acquired, AuthError, Interaction, Login, LoginRequest,
     clock::{Now, saturating_nanos, to_system_time},
     provider::Keep,
-    store::{Attempt, Outcome as Ended, Record, Saved, StoreError, StoreErrorKind, TryLease},
+    store::{Attempt, MAX_TOKENS, Outcome as Ended, Record, Saved, StoreError, StoreErrorKind, TryLease},
     sync::{JoinHandle, timeout},
 };
 
@@ -102,11 +103,8 @@ impl Engine {
             return Ok(());
         };
         let room = self.in_time(lease.reserve(Record::default().room_for_answer())).await;
-        let release = async {
-            lease.release().await;
-            Ok(())
-        };
-        self.in_time(release).await.and(room)
+        self.release(Arc::new(HeldLease(Some(lease)))).await;
+        room
     }
 
     pub(super) fn named(&self, error: AuthError) -> AuthError {
@@ -231,7 +229,8 @@ impl Engine {
         let login: Option<Login> = unsaved.or_else(|| stored.and_then(|record| record.login));
         if let Some(login) = login {
             let provider = Arc::clone(&self.provider);
-            let tokens = together(at_hand, kept);
+            let mut tokens = together(at_hand, kept);
+            tokens.truncate(MAX_TOKENS);
             match guarded(self, async move { provider.revoke(&login, &tokens).await }).await {
                 Ok(()) => report.revoked = true,
                 Err(error) => report.problems.push(self.named(error)),
@@ -242,14 +241,12 @@ impl Engine {
         Ok(report)
     }
 
-    /// The access tokens in memory that are valid.
+    /// The access tokens in memory that are valid and came of the login, that of the session's own scopes first.
     fn tokens_at_hand(&self) -> Vec<SecretString> {
         let now = self.clock.now();
-        self.all_slots()
-            .iter()
-            .filter_map(|slot| slot.token(now))
-            .map(|token| token.secret().into())
-            .collect()
+        let slots = self.all_slots();
+        let own = slots.iter().filter(|slot| slot.request().subject.is_none());
+        own.filter_map(|slot| slot.token(now)).map(|token| token.secret().into()).collect()
     }
 
     /// Removes the record, whatever is written meanwhile: a logout wins over a renewal. Gives what was there last.

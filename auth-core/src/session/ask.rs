@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode, Uri};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     engine::Engine,
@@ -17,7 +17,8 @@ use super::{
     token::Token,
 };
 use crate::{
-    AccessToken, Acquired, AuthError, Lifetime, Login, Presentation, RequestKey, Scopes, TokenRequest,
+    AccessToken, Acquired, AuthError, ErrorKind, Lifetime, Login, Presentation, RequestKey, Scopes,
+    TokenRequest,
     clock::{Now, to_nanos, to_system_time},
     context::Pass,
     jwt_expiry,
@@ -150,7 +151,8 @@ impl Engine {
     /// Whether the provider would present a token again that it has presented before.
     pub(super) fn still_presents(&self, token: &Token) -> bool {
         let again = AccessToken::new(token.secret()).with_binding(token.binding().clone());
-        self.present(&again, None).is_ok()
+        // Anything else is no word on this token.
+        !self.present(&again, None).is_err_and(|error| error.kind() == ErrorKind::Refused)
     }
 
     /// How long the token serves.
@@ -177,12 +179,12 @@ impl Engine {
     }
 
     /// What a renewal brought after a logout: revoked, as the logout would have.
-    pub(super) async fn discard(&self, login: Login) {
-        if login.refresh_token.is_none() {
+    pub(super) async fn discard(&self, login: Login, access: Vec<SecretString>) {
+        if login.refresh_token.is_none() && access.is_empty() {
             return;
         }
         let provider = Arc::clone(&self.provider);
-        if let Err(error) = guarded(self, async move { provider.revoke(&login, &[]).await }).await {
+        if let Err(error) = guarded(self, async move { provider.revoke(&login, &access).await }).await {
             tracing::warn!(%error, "a login renewed during its logout could not be revoked");
         }
     }

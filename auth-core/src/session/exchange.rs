@@ -316,7 +316,7 @@ impl Exchange {
                 if let (Kept::Removed, Some(login)) =
                     (self.engine.keep_change(change, Some(lease)).await, login)
                 {
-                    self.engine.discard(login).await;
+                    self.engine.discard(login, vec![acquired.access.secret().clone()]).await;
                 }
                 Err(Failed { error, count: Some(count), wait: None, remember: true })
             }
@@ -359,7 +359,7 @@ impl Exchange {
             Kept::Unsaved(_) => {}
             Kept::Removed => {
                 if let Some(login) = login {
-                    engine.discard(login).await;
+                    engine.discard(login, vec![access.secret().clone()]).await;
                 }
                 return Err(Failed::overtaken());
             }

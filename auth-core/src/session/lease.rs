@@ -18,7 +18,7 @@ use crate::{
 
 /// A lease that somebody here holds. The last one to [release](Engine::release) it gives it back.
 #[derive(Debug)]
-pub(crate) struct HeldLease(Option<Box<dyn Lease>>);
+pub(crate) struct HeldLease(pub(super) Option<Box<dyn Lease>>);
 
 impl HeldLease {
     pub(crate) fn lease(&self) -> Option<&dyn Lease> {

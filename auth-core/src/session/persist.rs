@@ -124,6 +124,7 @@ impl Engine {
         if change.epoch != self.epoch() {
             return; // of a login that is past: it must not take the place of the next one's
         }
+        let replaces = change.replaces;
         *unsaved = Some(Box::new(Unsaved { change, lease, serial }));
         drop(unsaved);
         let engine = Arc::clone(self);
@@ -139,7 +140,7 @@ impl Engine {
             }
         };
         // Without threads nobody would be here.
-        if why == StoreErrorKind::Denied {
+        if why == StoreErrorKind::Denied && replaces {
             // Somebody has to mend it: who drains the context before it exits does not wait for that.
             let _ = self.context.task(saver);
         } else {
@@ -159,8 +160,9 @@ impl Engine {
                 if let Some(lease) = lease {
                     self.release(lease).await;
                 }
+                let access = change.record.good_tokens(self.clock.wall());
                 match (kept, change.record.login) {
-                    (Kept::Removed, Some(login)) => self.discard(login).await,
+                    (Kept::Removed, Some(login)) => self.discard(login, access).await,
                     (Kept::Saved, _) => {
                         tracing::info!("what could not be saved is saved now");
                         self.events.announce(Event::Saved);

@@ -154,13 +154,18 @@ impl Oidc {
             sleep(left.max(SHORTEST)).await;
             match Box::pin(self.authorization_url(request, pending)).await {
                 Ok((url, expires_at)) => {
-                    let said = "The address has expired, unless you have opened it. Another one, for the same login:";
-                    ui.show(&Prompt::Progress(said.into()));
-                    ui.show(&Prompt::OpenUrl { url });
+                    ui.show(&Prompt::AnotherUrl { url });
                     ends = expires_at.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at)));
                 }
+                // Tried again: it has expired all the same.
+                Err(error) if error.kind() == ErrorKind::Transient => {
+                    tracing::debug!(%error, "no other address could be had yet");
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "no other address could be had in the place of one that has expired");
+                    let why = error.message();
+                    ui.show(&Prompt::Progress(format!(
+                        "The address has expired, unless you have opened it, and no other can be had: {why}"
+                    )));
                     return;
                 }
             }

@@ -94,6 +94,17 @@ fn rfc8707_2_a_resource_is_an_absolute_uri_without_a_fragment() {
 }
 
 #[test]
+fn a_key_that_says_no_is_of_every_flow() {
+    for (key, yes) in
+        [("open_browser", true), ("pushed_authorization_requests", true), ("end_session", false)]
+    {
+        let of = |value| read(&[("flow", text("device")), (key, Value::Bool(value))]);
+        assert!(of(false).is_ok(), "{key}");
+        assert_eq!(of(true).is_err(), yes, "{key}");
+    }
+}
+
+#[test]
 fn every_key_is_read() {
     let scopes = Value::List(vec![text("a"), text("b c")]);
     let secret = Value::Table(BTreeMap::from([("env".into(), (text("KEYFOB_TEST_SECRET"), None))]));

@@ -42,8 +42,10 @@ const SIGN_INS: [Flow; 4] = [Flow::Browser, Flow::Device, Flow::Auto, Flow::Pass
 /// Configuration, for the first that has none, with where it would have one.
 pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), AuthError> {
     let flow = config.flow;
+    // What says no asks for nothing.
+    let is_said = |key: &str| settings.has(key) && !matches!(settings.bool(key), Ok(Some(false)));
     for (key, flows) in OF_FLOWS {
-        if settings.has(key) && !flows.contains(&flow) {
+        if is_said(key) && !flows.contains(&flow) {
             let names: Vec<_> = flows.iter().map(|flow| format!("{:?}", flow.as_str())).collect();
             let unsaid = if settings.has("flow") { "" } else { ", which is taken if `flow` says none" };
             let what = format!(

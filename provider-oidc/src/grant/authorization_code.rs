@@ -84,7 +84,8 @@ impl Oidc {
     /// Without `redirect_uri` the first configured one is taken.
     ///
     /// # Errors
-    /// Refused if the server offers no browser login, or refuses the pushed request (RFC 9126 section 2.3).
+    /// Configuration if the flow is not one that a person signs in by ([`Flow::Browser`](crate::Flow::Browser), to be said
+    /// where the client has a secret: unsaid, it would be client credentials). Refused if the server offers no browser login, or refuses the pushed request (RFC 9126 section 2.3).
     ///
     /// # Cancellation
     /// Leaves nothing behind.
@@ -129,6 +130,13 @@ impl Oidc {
         redirect_uri: String,
     ) -> Result<(String, Pending), AuthError> {
         Self::check(&request.token)?;
+        if !self.config.flow.is_personal() {
+            // The session would have the client's own tokens in the place of the person's.
+            return Err(AuthError::configuration(format!(
+                "nobody signs in with the flow {:?}: set the flow \"browser\"",
+                self.config.flow.as_str()
+            )));
+        }
         let (_, offers) = self.authorization_endpoint().await?;
         let says = |member: &str| offers.as_ref().is_some_and(|metadata| metadata.says(member));
         let mode = self.config.browser.response_mode;
@@ -378,7 +386,7 @@ pub(crate) fn read_pushed(reply: &Reply) -> Result<(String, Option<Duration>), A
     if let Some(error) = error_in(reply, &Asked { what, ..Asked::default() }) {
         return Err(error);
     }
-    let mut members = Members::read(&reply.body);
+    let mut members = Members::read(&reply.body, &["request_uri", "expires_in"]);
     match members.as_mut().and_then(|members| members.take("request_uri")?) {
         Some(uri) if Url::parse(uri.expose_secret()).is_ok() => {
             let life = members.as_ref().and_then(|members| json::seconds(members.get("expires_in")));

@@ -243,13 +243,25 @@ pub(super) struct Authorization {
     interval: Duration,
 }
 
+const MEMBERS: [&str; 8] = [
+    "device_code",
+    "user_code",
+    "verification_uri",
+    // Google's name for it.
+    "verification_url",
+    "verification_uri_complete",
+    "verification_url_complete",
+    "expires_in",
+    "interval",
+];
+
 pub(super) fn read(reply: &Reply) -> Result<Authorization, AuthError> {
     let what = "the request for a device code";
     if let Some(error) = error_in(reply, &Asked { what, ..Asked::default() }) {
         return Err(error);
     }
-    let secret =
-        Members::read(&reply.body).and_then(|mut members| Some((members.take("device_code")?, members)));
+    let secret = Members::read(&reply.body, &MEMBERS)
+        .and_then(|mut members| Some((members.take("device_code")?, members)));
     let Some((device_code, members)) = secret else {
         return Err(reply.error(AuthError::transient(format!("{what}: the server's answer cannot be read"))));
     };
@@ -263,7 +275,6 @@ pub(super) fn read(reply: &Reply) -> Result<Authorization, AuthError> {
         device_code: device_code.ok_or_else(|| missing("device_code"))?,
         user_code: user_code.ok_or_else(|| missing("user_code"))?.to_owned(),
         verification_uri: url(members.get("verification_uri"))
-            // Google's name for it.
             .or_else(|| url(members.get("verification_url")))
             .ok_or_else(|| missing("verification_uri"))?,
         verification_uri_complete: url(members.get("verification_uri_complete"))

@@ -9,6 +9,7 @@ use crate::{
     Oidc, binding,
     id_token::{self, Expected},
     token_endpoint::{Exchanged, GrantRequest},
+    warnings::asked_scopes,
 };
 
 /// The longest that an ID token's signature may keep the tokens that came with it from being saved.
@@ -43,7 +44,7 @@ impl Oidc {
         } else {
             self.scopes_for(&request.scopes, challenge)
         };
-        if !self.config.any_scope_on_refresh && !beyond(&scopes, login).is_empty() {
+        if !self.config.any_scope_on_refresh && !never_asked(&scopes, login).is_empty() {
             return Err(wider(&scopes, login, challenge));
         }
         let granted = if scopes.is_empty() { login.scopes.as_ref() } else { Some(&scopes) };
@@ -112,11 +113,17 @@ fn beyond(scopes: &Scopes, login: &Login) -> Scopes {
     scopes.iter().filter(|scope| !granted.contains(scope)).collect()
 }
 
+/// Those that the sign-in did not ask for either: what it asked for may have been granted by another name, or not be named.
+fn never_asked(scopes: &Scopes, login: &Login) -> Scopes {
+    let asked = asked_scopes(login).unwrap_or_else(Scopes::none);
+    beyond(scopes, login).iter().filter(|scope| !asked.contains(scope)).collect()
+}
+
 /// A refresh must not ask for more than was granted (RFC 6749 section 6); a login may.
 fn wider(scopes: &Scopes, login: &Login, challenge: Option<&Challenge>) -> AuthError {
     let mut challenge = challenge.cloned().unwrap_or_default();
     challenge.scope = Some(scopes.clone());
-    let more = beyond(scopes, login);
+    let more = never_asked(scopes, login);
     let message = format!(
         "the login was not granted {more}, and a renewal cannot ask for it; log in again, and ask for it"
     );
@@ -128,6 +135,24 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::warnings;
+
+    #[test]
+    fn rfc6749_6_what_the_sign_in_asked_for_may_be_asked_for_by_the_name_that_it_had_then() {
+        let asked = Scopes::parse("User.Read offline_access");
+        let login = Login {
+            scopes: Some(Scopes::parse("https://graph.example/User.Read")),
+            fields: [warnings::asked(&asked)].into(),
+            ..Login::default()
+        };
+        for (scopes, more) in [
+            ("User.Read", ""),
+            ("https://graph.example/User.Read offline_access", ""),
+            ("User.Read Mail.Read", "Mail.Read"),
+        ] {
+            assert_eq!(never_asked(&Scopes::parse(scopes), &login).to_string(), more, "{scopes}");
+        }
+    }
 
     #[test]
     fn rfc9470_4_a_stronger_sign_in_or_more_scopes_need_a_person() {

@@ -93,6 +93,9 @@ impl Reply {
     }
 }
 
+/// Where reqwest was not asked for any; an application may have asked it for some, and then it connects.
+const NO_TLS: bool = !cfg!(any(feature = "rustls", feature = "native-tls"));
+
 impl Http {
     /// Sends a form, once.
     ///
@@ -180,6 +183,13 @@ impl Http {
 
     async fn answer(&self, endpoint: &Endpoint, request: RequestBuilder) -> Result<Reply, AuthError> {
         let failed = |error: reqwest::Error| {
+            if NO_TLS && endpoint.url().scheme() == "https" && error.is_connect() {
+                return AuthError::configuration(
+                    "this build has no TLS: turn on keyfob's feature `rustls` or `native-tls`",
+                )
+                .with_origin(endpoint.to_string())
+                .with_source(error.without_url());
+            }
             let what = if error.is_timeout() {
                 "did not answer in time"
             } else if error.is_connect() {

@@ -214,9 +214,7 @@ async fn rfc9126_2_2_an_expired_request_uri_is_pushed_again_and_both_are_of_one_
     let mut alice = Person::new("alice");
     let mut shown = vec![login.url.to_string()];
     loop {
-        let said = login.prompts.recv().await;
-        assert!(matches!(&said, Some(Prompt::Progress(text)) if text.contains("expired")), "{said:?}");
-        let Some(Prompt::OpenUrl { url }) = login.prompts.recv().await else { panic!("another address") };
+        let Some(Prompt::AnotherUrl { url }) = login.prompts.recv().await else { panic!("another address") };
         assert!(!shown.contains(&url));
         assert!(alice.visit(shown.last().unwrap()).await.is_err(), "the one before is good no more");
         shown.push(url);
@@ -229,6 +227,28 @@ async fn rfc9126_2_2_an_expired_request_uri_is_pushed_again_and_both_are_of_one_
     assert!(acquired.login.is_some_and(|login| login.refresh_token.is_some()));
     let counters = server.counters();
     assert_eq!((counters.pushed_authorization, exchanges(&server)), (shown.len() as u64, 1));
+}
+
+#[tokio::test]
+async fn nobody_signs_in_by_a_flow_that_is_the_services_own() {
+    let server = server().await;
+    let service = Oidc::builder(server.issuer(), "service").client_secret(literal("service-secret"));
+    for (builder, refused) in [
+        (service.clone(), true),
+        (service.clone().flow(Flow::ClientCredentials), true),
+        (service.clone().flow(Flow::Browser).pushed_authorization_requests(false), false),
+    ] {
+        let started = build(builder).start(&LoginRequest::default(), None).await;
+        assert_eq!(started.is_err(), refused);
+        if let Err(error) = started {
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(
+                error.message().contains("client_credentials") && error.message().contains("browser"),
+                "{error}"
+            );
+        }
+    }
+    assert_eq!(server.counters().pushed_authorization, 0);
 }
 
 #[tokio::test]

@@ -131,7 +131,9 @@ impl Script {
         let answers: Vec<String> = answers.into_iter().map(Into::into).collect();
         let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let answers: Vec<_> = answers.into_iter().map(|answer| answer.replace("$URL", &url)).collect();
+        // Said, or the next request may go out on the connection that is being closed.
+        let close = |answer: String| answer.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+        let answers: Vec<_> = answers.into_iter().map(|answer| close(answer.replace("$URL", &url))).collect();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&requests);
         let task = tokio::spawn(async move {
