@@ -6,13 +6,13 @@ use super::OidcBuilder;
 use crate::callback::SecretCallback;
 
 impl OidcBuilder {
-    /// The user name of [`Flow::Password`].
+    /// The user name of [`Flow::Password`](crate::Flow::Password).
     pub fn username(mut self, name: impl Into<String>) -> Self {
         self.username = Some(name.into());
         self
     }
 
-    /// The password of [`Flow::Password`], read when it is needed.
+    /// The password of [`Flow::Password`](crate::Flow::Password), read when it is needed.
     pub fn password(mut self, password: impl Into<SecretSource>) -> Self {
         self.password = Some(SecretCallback::Source(password.into()));
         self
